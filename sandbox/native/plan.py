@@ -1,0 +1,256 @@
+"""The launch plan: flat, versioned data; compiled in Python, carried out in C.
+
+A plan is a sequence of operations.  Those below `FIRST_INIT_OP` are settings
+of the monitor, read before anything is made; the others are carried out by
+init, in their order, between ``clone`` and ``execve``.  `OPS` is the one table
+of what operations there are; ``launch.h`` repeats the numbers for C and a test
+compares the two.
+
+Bytes: a 24-byte header (magic ``SBXPLAN\\0``, u32 version, u32 size of the whole
+plan, u32 number of operations, u32 zero), then for each operation u32 code,
+u32 size of what follows, and its fields.  Everything is little-endian and every
+field starts and ends on a multiple of eight bytes:
+
+    i   integer       s64
+    s   string        u32 length, bytes, NUL, padding; holds no NUL of its own
+    b   bytes         the same, and may hold NULs
+    v   strings       u32 count, u32 size of the rest, each string with its NUL, padding
+    l   integers      u32 count, u32 zero, s64 each
+"""
+
+from __future__ import annotations
+
+from _struct import pack
+
+from ..record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import TypeAlias
+
+    Value: TypeAlias = "int | str | bytes | Sequence[str] | Sequence[int]"
+
+MAGIC = b"SBXPLAN\0"
+VERSION = 1
+MAX_BYTES = 4 << 20
+FIRST_INIT_OP = 100
+
+# name: (code, kinds of its fields, names of its fields)
+OPS: dict[str, tuple[int, str, tuple[str, ...]]] = {
+    # --- settings of the monitor ---
+    "id": (1, "s", ("id",)),
+    "folders": (2, "sss", ("state", "run", "mount_point")),
+    # flags: STDIO_*; size of the terminal
+    "stdio": (3, "iii", ("flags", "rows", "columns")),
+    # kept output: path of the current file, bytes a file, number of files
+    "log": (4, "sii", ("path", "max_bytes", "max_files")),
+    # 0 is no limit
+    "limits": (5, "iii", ("wall_ms", "cpu_us", "output_bytes")),
+    # one a hierarchy; version 1 or 2, controllers joined by commas
+    "cgroup": (6, "iss", ("version", "controllers", "path")),
+    # CLONE_NEW* flags for clone3 (CLONE_NEWCGROUP is an operation of init)
+    "namespaces": (7, "i", ("flags",)),
+    # join an existing namespace: CLONE_NEW* and a /proc/PID/ns/ or pinned path
+    "join": (8, "is", ("kind", "path")),
+    # text for uid_map and gid_map, as in user_namespaces(7)
+    "id_map": (9, "ss", ("uid_map", "gid_map")),
+    # flags: LIFETIME_*
+    "lifetime": (10, "i", ("flags",)),
+    # what the monitor becomes when all is over (removes an --rm container)
+    "exit_command": (11, "vv", ("argv", "env")),
+    # policy: 0 no, 1 on-failure, 2 always, 3 unless-stopped; most restarts, 0 for no bound
+    "restart": (12, "ii", ("policy", "max")),
+    # a file system image for the writable layer, mounted through a loop device; its folders
+    # "upper" and "work" take the place of root_overlay's when those are empty
+    "disk": (13, "sss", ("path", "fstype", "options")),
+    # --- operations of init ---
+    # mount(2) propagation flags for "/"
+    "propagation": (100, "i", ("flags",)),
+    # lowers: host paths, top first; flags: OVERLAY_*
+    "root_overlay": (101, "vssi", ("lowers", "upper", "work", "flags")),
+    # a plain folder as the root; flags: OVERLAY_READONLY
+    "root_bind": (102, "si", ("path", "flags")),
+    # a new file system; options are "key=value" or "flag"; flags: MOUNT_*
+    "mount": (103, "sssivi", ("fstype", "source", "target", "attributes", "options", "flags")),
+    # a host folder or file; attributes: MOUNT_ATTR_*; propagation: MS_*; flags: MOUNT_*
+    "bind": (
+        104,
+        "ssiii",
+        ("source", "target", "attributes", "propagation", "flags"),
+    ),
+    "mask": (105, "s", ("path",)),
+    "readonly": (106, "s", ("path",)),
+    "mkdir": (107, "siii", ("path", "mode", "uid", "gid")),
+    "symlink": (108, "ss", ("target", "path")),
+    # mode has the S_IFMT bits
+    "mknod": (109, "siiiii", ("path", "mode", "major", "minor", "uid", "gid")),
+    # make the pty from the container's own devpts, bind it on /dev/console, hand over the master
+    "console": (110, "ii", ("uid", "gid")),
+    "pivot": (111, "", ()),
+    "root_readonly": (112, "", ()),
+    # name with dots or slashes below /proc/sys
+    "sysctl": (113, "ss", ("name", "value")),
+    "hostname": (114, "s", ("name",)),
+    "domainname": (115, "s", ("name",)),
+    "loopback_up": (116, "", ()),
+    "oom_score_adj": (117, "i", ("value",)),
+    # -1 is RLIM_INFINITY
+    "rlimit": (118, "iii", ("resource", "soft", "hard")),
+    # flags: WORKDIR_*
+    "workdir": (119, "si", ("path", "flags")),
+    "umask": (120, "i", ("mask",)),
+    # a new session keyring of this name
+    "keyring": (121, "s", ("name",)),
+    # setgroups, setresgid, setresuid; all capabilities are kept until "capabilities"
+    "ids": (122, "iil", ("uid", "gid", "groups")),
+    # bit sets, bit n is capability n; bounding first, then the others
+    "capabilities": (
+        123,
+        "iiiii",
+        ("bounding", "effective", "permitted", "inheritable", "ambient"),
+    ),
+    "no_new_privileges": (124, "", ()),
+    # an array of struct sock_filter; flags: SECCOMP_FILTER_FLAG_*
+    "seccomp": (125, "bi", ("program", "flags")),
+    # program is looked up in env's PATH inside the root; flags: EXEC_*
+    "exec": (126, "vvi", ("argv", "env", "flags")),
+    # unshare(CLONE_NEWCGROUP), after the groups were joined
+    "cgroup_namespace": (127, "", ()),
+    # sched affinity is the cpuset's; nice value for setpriority
+    "nice": (128, "i", ("value",)),
+}
+
+STDIO_TTY = 1  # a pty instead of pipes
+STDIO_STDIN = 2  # stdin is open; without it the container reads /dev/null
+STDIO_STDIN_ONCE = 4  # stdin closes when the first client's does
+
+LIFETIME_WITH_LAUNCHER = 1  # everything dies when the launcher's socket closes
+
+OVERLAY_VOLATILE = 1  # no fsync: the writable layer does not outlive the run
+OVERLAY_READONLY = 2  # the root is read-only in the end
+OVERLAY_HOST_ROOT = 4  # the lowest layer is the host's "/": stack a second overlay over it
+OVERLAY_IDMAPPED = 8  # layers are mounted id-mapped, by the plan's id_map
+
+MOUNT_OPTIONAL = 1  # a file system that this kernel does not have is left out
+MOUNT_RECURSIVE = 2  # bind: what is mounted below comes along
+MOUNT_RECURSIVE_ATTRIBUTES = 4  # bind: attributes hold for everything below
+MOUNT_IDMAPPED = 8  # bind: id-mapped, by the plan's id_map
+MOUNT_NO_CREATE = 16  # the target must exist already
+MOUNT_COPY_UP = 32  # a tmpfs is filled with what the image has at the target
+
+WORKDIR_CREATE = 1
+
+EXEC_INIT = 1  # a small reaper stays as process 1 and the program is its child
+
+_KINDS = {kind for _code, kinds, _names in OPS.values() for kind in kinds}
+
+
+class Op(Record):
+    """One operation: its name in `OPS` and its fields, in order."""
+
+    name: str
+    values: tuple[Value, ...]
+
+
+def op(name: str, *values: Value) -> Op:
+    """An operation; a wrong number of fields is a `ValueError`."""
+    if len(values) != len(OPS[name][1]):
+        raise ValueError(f"{name} takes {len(OPS[name][1])} fields, not {len(values)}")
+    return Op(name=name, values=values)
+
+
+def encode(ops: Iterable[Op]) -> bytes:
+    """The plan's bytes.  A string with a NUL in it is a `ValueError`."""
+    parts = [b""]
+    count = 0
+    for each in ops:
+        code, kinds, _names = OPS[each.name]
+        body = b"".join(
+            _ENCODERS[kind](value) for kind, value in zip(kinds, each.values, strict=True)
+        )
+        parts.append(pack("<II", code, len(body)))
+        parts.append(body)
+        count += 1
+    size = 24 + sum(map(len, parts))
+    if size > MAX_BYTES:
+        raise ValueError(f"the launch plan has {size} bytes, more than {MAX_BYTES}")
+    parts[0] = pack("<8sIIII", MAGIC, VERSION, size, count, 0)
+    return b"".join(parts)
+
+
+def describe(ops: Iterable[Op]) -> str:
+    """One line an operation, for ``--debug`` and for comparing plans."""
+    return "".join(_line(each) for each in ops)
+
+
+def _line(each: Op) -> str:
+    _code, kinds, names = OPS[each.name]
+    fields = []
+    for name, kind, value in zip(names, kinds, each.values, strict=True):
+        if kind == "i":
+            hexadecimal = name in ("flags", "attributes") and isinstance(value, int) and value > 9
+            text = f"{value:#x}" if hexadecimal else str(value)
+        elif kind == "b":
+            text = f"<{len(value) if isinstance(value, bytes) else 0} bytes>"
+        else:
+            text = repr(value)
+        fields.append(f" {name}={text}")
+    return f"{each.name}{''.join(fields)}\n"
+
+
+def _pad(data: bytes) -> bytes:
+    return data + b"\0" * (-len(data) % 8)
+
+
+def _bytes(value: object) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    raise ValueError(f"{value!r} is not a string")
+
+
+def _string(value: object) -> bytes:
+    data = _bytes(value)
+    if b"\0" in data:
+        raise ValueError(f"{value!r} has a NUL in it")
+    return data
+
+
+def _encode_integer(value: Value) -> bytes:
+    if not isinstance(value, int):
+        raise ValueError(f"{value!r} is not an integer")
+    return pack("<q", value)
+
+
+def _encode_string(value: Value) -> bytes:
+    data = _string(value)
+    return _pad(pack("<I", len(data)) + data + b"\0")
+
+
+def _encode_bytes(value: Value) -> bytes:
+    data = _bytes(value)
+    return _pad(pack("<I", len(data)) + data + b"\0")
+
+
+def _encode_strings(value: Value) -> bytes:
+    if isinstance(value, (int, str, bytes)):
+        raise ValueError(f"{value!r} is not a sequence of strings")
+    rest = b"".join([_string(item) + b"\0" for item in value])
+    return _pad(pack("<II", len(value), len(rest)) + rest)
+
+
+def _encode_integers(value: Value) -> bytes:
+    if isinstance(value, (int, str, bytes)):
+        raise ValueError(f"{value!r} is not a sequence of integers")
+    return pack(f"<II{len(value)}q", len(value), 0, *value)
+
+
+_ENCODERS = {
+    "i": _encode_integer,
+    "s": _encode_string,
+    "b": _encode_bytes,
+    "v": _encode_strings,
+    "l": _encode_integers,
+}
