@@ -1,0 +1,591 @@
+"""What may be asked of a run: every option, by its long name, checked at the door.
+
+The command line and the Python interface give the same keywords: a flag's
+long name with underscores.  `parse_options` turns them into one frozen
+`RunOptions`; anything that cannot be meant is an `InvalidOption` that names
+the option.  Nothing here looks at an image, a container or the host, except
+for the number of processors and the existence of bind sources.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import UsageError
+from ..record import Record
+from .units import parse_duration, parse_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+MINIMUM_MEMORY = 6 << 20
+DEFAULT_PIDS_LIMIT = 2048
+DEFAULT_SHM_SIZE = 64 << 20
+
+
+class InvalidOption(UsageError):
+    """A value that an option does not take; ``option`` is its long name."""
+
+    def __init__(self, option: str, value: object, problem: str) -> None:
+        self.option, self.value, self.problem = option, value, problem
+        super().__init__(f'invalid argument "{value}" for "--{option.replace("_", "-")}": {problem}')
+
+
+class VolumeMount(Record):
+    """One ``--volume`` or ``--mount``: ``kind`` is ``bind``, ``volume`` or ``tmpfs``."""
+
+    kind: str
+    source: str
+    target: str
+    readonly: bool = False
+    options: tuple[str, ...] = ()  # propagation and MOUNT_ATTR words, as in the OCI spec
+    size_bytes: int | None = None
+    mode: int | None = None
+    create_source: bool = False  # -v makes a missing folder, --mount refuses
+
+
+class Ulimit(Record):
+    """One ``--ulimit``: ``name`` without RLIMIT_, -1 is unlimited."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+class DeviceLimit(Record):
+    """One ``--device-read-bps`` or its kin: a device's path and a rate a second."""
+
+    device: str
+    rate: int
+
+
+class RunOptions(Record):
+    """Everything that was asked for, parsed.  ``None`` is: not asked."""
+
+    image: str = ""
+    command: tuple[str, ...] = ()
+    name: str | None = None
+    rm: bool = False
+    interactive: bool = False
+    tty: bool = False
+    rootfs: bool = False  # image is the path of a plain folder
+    env: tuple[tuple[str, str], ...] = ()
+    workdir: str | None = None
+    user: str | None = None
+    group_add: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] | None = None
+    hostname: str | None = None
+    domainname: str | None = None
+    network: str = "none"
+    pid: str | None = None
+    ipc: str | None = None
+    uts: str | None = None
+    userns: str | None = None
+    uidmap: tuple[str, ...] = ()
+    gidmap: tuple[str, ...] = ()
+    cgroup_parent: str = ""
+    memory: int | None = None
+    memory_swap: int | None = None  # memory and swap together; -1 is no limit
+    memory_reservation: int | None = None
+    memory_swappiness: int | None = None
+    cpus: float | None = None
+    cpu_period: int | None = None
+    cpu_quota: int | None = None
+    cpu_shares: int | None = None
+    cpuset_cpus: str | None = None
+    cpuset_mems: str | None = None
+    pids_limit: int | None = None  # -1 is no limit
+    blkio_weight: int | None = None
+    device_read_bps: tuple[DeviceLimit, ...] = ()
+    device_write_bps: tuple[DeviceLimit, ...] = ()
+    device_read_iops: tuple[DeviceLimit, ...] = ()
+    device_write_iops: tuple[DeviceLimit, ...] = ()
+    oom_score_adj: int | None = None
+    ulimit: tuple[Ulimit, ...] = ()
+    sysctl: tuple[tuple[str, str], ...] = ()
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    security_opt: tuple[str, ...] = ()
+    privileged: bool = False
+    read_only: bool = False
+    volatile: bool | None = None  # None: for --rm runs
+    tmpfs: tuple[VolumeMount, ...] = ()
+    volume: tuple[VolumeMount, ...] = ()
+    device: tuple[str, ...] = ()
+    shm_size: int = DEFAULT_SHM_SIZE
+    storage_size: int | None = None  # bytes of the writable layer
+    init: bool = False
+    label: tuple[tuple[str, str], ...] = ()
+    stop_signal: str | None = None
+    stop_timeout: int | None = None
+    restart: str = "no"
+    add_host: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_option: tuple[str, ...] = ()
+    timeout_s: float | None = None
+    cpu_time_s: float | None = None
+    output_limit: int | None = None
+    log_driver: str = "file"  # or "none"
+    log_max_size: int = 10 << 20
+    log_max_file: int = 3
+    allow_unenforced: tuple[str, ...] = ()
+    platform: str | None = None
+
+
+# The plural and short forms that people use in Python.
+ALIASES = {
+    "pids": "pids_limit",
+    "volumes": "volume",
+    "envs": "env",
+    "environment": "env",
+    "devices": "device",
+    "labels": "label",
+    "sysctls": "sysctl",
+    "ulimits": "ulimit",
+    "mounts": "mount",
+    "remove": "rm",
+    "working_dir": "workdir",
+    "stdin_open": "interactive",
+}
+
+
+def parse_options(
+    image: str, command: str | Iterable[str] = (), keywords: Mapping[str, Any] | None = None
+) -> RunOptions:
+    """Check every keyword; returns the parsed whole.
+
+    Values may be what the command line gives (strings, lists of strings) or
+    the natural Python types (numbers, dicts for ``env``, ``label``, ``sysctl``).
+    ``None`` is the same as leaving an option out.
+    """
+    if isinstance(command, str):
+        raise UsageError("the command is a list of strings, not one string", hint='["sh", "-c", …]')
+    values: dict[str, Any] = {"image": image, "command": _words("command", command)}
+    mounts: list[VolumeMount] = []
+    for given, value in (keywords or {}).items():
+        option = ALIASES.get(given, given)
+        if value is None:
+            continue
+        if option == "mount":
+            mounts += [parse_mount(text) for text in _words(option, value)]
+        elif option in _PARSERS:
+            field, parse = _PARSERS[option]
+            values[field] = _checked(option, value, parse)
+        else:
+            raise UsageError(f"unknown option {given!r}", hint="`sandbox run --help` lists all")
+    if mounts:
+        values["volume"] = (*values.get("volume", ()), *mounts)
+    if "log_opt" in values:
+        values |= _log_options(values.pop("log_opt"))
+    options = RunOptions(**values)
+    _check_together(options)
+    return options
+
+
+def _checked(option: str, value: Any, parse: Callable[[str, Any], Any]) -> Any:
+    try:
+        return parse(option, value)
+    except (ValueError, TypeError) as error:
+        raise InvalidOption(option, value, str(error)) from error
+
+
+def _check_together(options: RunOptions) -> None:
+    cpus_here = len(os.sched_getaffinity(0))
+    if options.cpus is not None and not 0.01 <= options.cpus <= cpus_here:
+        raise UsageError(
+            f"Range of CPUs is from 0.01 to {cpus_here:.2f}, "
+            f"as there are only {cpus_here} CPUs available"
+        )
+    if options.cpus is not None and (options.cpu_quota or options.cpu_period):
+        raise UsageError("Conflicting options: Nano CPUs and CPU Period cannot both be set.")
+    if options.memory is not None and options.memory < MINIMUM_MEMORY:
+        raise UsageError("Minimum memory limit allowed is 6MB")
+    if options.memory_swap is not None and options.memory_swap != -1:
+        if options.memory is None:
+            raise UsageError(
+                "You should always set the Memory limit when using Memoryswap limit, see usage"
+            )
+        if options.memory_swap < options.memory:
+            raise UsageError(
+                "Minimum memoryswap limit should be larger than memory limit, see usage"
+            )
+    if options.cpu_shares is not None and options.cpu_shares < 0:
+        raise UsageError("shares: invalid argument")
+    if options.rm and options.restart != "no":
+        raise UsageError("conflicting options: cannot specify both --restart and --rm")
+    if options.pids_limit is not None and options.pids_limit < -1:
+        raise UsageError(f"pids limit {options.pids_limit} is out of range")
+    if options.log_driver not in ("file", "none", "json-file", "local"):
+        raise UsageError(
+            f"error looking up logging plugin {options.log_driver}: "
+            f'plugin "{options.log_driver}" not found'
+        )
+    if options.name is not None:
+        check_container_name(options.name)
+
+
+def check_container_name(name: str) -> None:
+    """Refuse what is no container name, in docker's words."""
+    good = (
+        len(name) > 1
+        and len(name) < 128
+        and name.isascii()
+        and name[0].isalnum()
+        and all(c.isalnum() or c in "_.-" for c in name)
+    )
+    if not good:
+        raise UsageError(
+            f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        )
+
+
+def _text(_option: str, value: Any) -> str:
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        raise ValueError(f"{value!r} is not a string")
+    text = str(value)
+    if "\0" in text:
+        raise ValueError("a NUL inside")
+    return text
+
+
+def _flag(_option: str, value: Any) -> bool:
+    if isinstance(value, str):
+        if value.lower() in ("true", "1", "t"):
+            return True
+        if value.lower() in ("false", "0", "f"):
+            return False
+        raise ValueError(f'strconv.ParseBool: parsing "{value}": invalid syntax')
+    return bool(value)
+
+
+def _integer(_option: str, value: Any) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError(f'strconv.ParseInt: parsing "{value}": invalid syntax') from None
+
+
+def _number(_option: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError(f'failed to parse "{value}" as a rational number') from None
+    if not 0 <= number < 1e9:
+        raise ValueError(f'"{value}" is out of range')
+    return number
+
+
+def _cpus(option: str, value: Any) -> float | None:
+    return _number(option, value) or None
+
+
+def _size(_option: str, value: Any) -> int:
+    return parse_size(value)
+
+
+def _positive_size(_option: str, value: Any) -> int | None:
+    return parse_size(value) or None
+
+
+def _swap(_option: str, value: Any) -> int | None:
+    return -1 if str(value) == "-1" else (parse_size(value) or None)
+
+
+def _seconds(_option: str, value: Any) -> float | None:
+    return parse_duration(value) or None
+
+
+def _words(option: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, (str, int, float)):
+        value = (value,)
+    if not hasattr(value, "__iter__"):
+        raise InvalidOption(option, value, "not a list of strings")
+    return tuple(_text(option, item) for item in value)
+
+
+def _pairs(option: str, value: Any) -> tuple[tuple[str, str], ...]:
+    if isinstance(value, dict):
+        return tuple((_text(option, key), _text(option, item)) for key, item in value.items())
+    pairs = []
+    for text in _words(option, value):
+        name, _, item = text.partition("=")
+        if not name:
+            raise ValueError(f"invalid value: {text}")
+        pairs.append((name, item))
+    return tuple(pairs)
+
+
+def _env(option: str, value: Any) -> tuple[tuple[str, str], ...]:
+    if isinstance(value, dict):
+        return tuple((_env_name(str(key)), _text(option, item)) for key, item in value.items())
+    pairs = []
+    for text in _words(option, value):
+        name, equals, item = text.partition("=")
+        _env_name(name, text)
+        if not equals:
+            # docker: a bare name takes the caller's value, or nothing at all.
+            if name not in os.environ:
+                continue
+            item = os.environ[name]
+        pairs.append((name, item))
+    return tuple(pairs)
+
+
+def _env_name(name: str, text: str = "") -> str:
+    if not name or "=" in name or "\0" in name:
+        raise ValueError(f"invalid environment variable: {text or name}")
+    return name
+
+
+def _entrypoint(option: str, value: Any) -> tuple[str, ...]:
+    return _words(option, value) if value != "" else ()
+
+
+def _ulimits(option: str, value: Any) -> tuple[Ulimit, ...]:
+    found = []
+    for text in (
+        [f"{name}={item}" for name, item in value.items()]
+        if isinstance(value, dict)
+        else _words(option, value)
+    ):
+        name, equals, numbers = text.partition("=")
+        soft, colon, hard = numbers.partition(":")
+        try:
+            if not equals:
+                raise ValueError
+            low = -1 if soft in ("-1", "unlimited") else int(soft)
+            high = (-1 if hard in ("-1", "unlimited") else int(hard)) if colon else low
+            if low < -1 or high < -1:
+                raise ValueError
+        except ValueError:
+            raise ValueError(f"invalid ulimit argument: {text}") from None
+        if high != -1 and (low == -1 or low > high):
+            raise ValueError(
+                f"ulimit soft limit must be less than or equal to hard limit: {low} > {high}"
+            )
+        found.append(Ulimit(name=name, soft=low, hard=high))
+    return tuple(found)
+
+
+def _device_limits(option: str, value: Any) -> tuple[DeviceLimit, ...]:
+    found = []
+    for text in _words(option, value):
+        device, colon, rate = text.rpartition(":")
+        if not colon or not device.startswith("/dev/"):
+            raise ValueError(f"bad format: {text}")
+        size = int(rate) if option.endswith("iops") else parse_size(rate)
+        found.append(DeviceLimit(device=device, rate=size))
+    return tuple(found)
+
+
+_BIND_WORDS = {
+    "rshared",
+    "shared",
+    "rslave",
+    "slave",
+    "rprivate",
+    "private",
+    "exec",
+    "noexec",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "rbind",
+    "bind",
+    "idmap",
+}
+
+
+def _absolute_target(text: str, target: str, kind: str) -> None:
+    if not target.startswith("/"):
+        raise UsageError(
+            f"invalid volume specification: '{text}': invalid mount config for type "
+            f'"{kind}": invalid mount path: \'{target}\' mount path must be absolute'
+        )
+    if target.rstrip("/") == "" or "/../" in target + "/":
+        raise UsageError(f"invalid volume specification: '{text}': destination can't be '/'")
+
+
+def _volumes(option: str, value: Any) -> tuple[VolumeMount, ...]:
+    if isinstance(value, dict):
+        # docker-py's habit: {"/host": {"bind": "/ctr", "mode": "ro"}}, or {"/host": "/ctr"}.
+        value = [
+            f"{source}:{item['bind']}:{item.get('mode', 'rw')}"
+            if isinstance(item, dict)
+            else f"{source}:{item}"
+            for source, item in value.items()
+        ]
+    found = []
+    for text in _words(option, value):
+        parts = text.split(":")
+        if len(parts) > 3 or not all(parts):
+            raise UsageError(f"invalid volume specification: '{text}'")
+        if len(parts) == 1:
+            source, target, words = "", parts[0], []
+        else:
+            source, target = parts[0], parts[1]
+            words = parts[2].split(",") if len(parts) == 3 else []
+        if source.startswith((".", "~")):
+            source = os.path.abspath(os.path.expanduser(source))
+        kind = "bind" if source.startswith("/") else "volume"
+        _absolute_target(text, target, kind)
+        unknown = [w for w in words if w not in _BIND_WORDS | {"ro", "rw", "z", "Z", "nocopy"}]
+        if unknown:
+            raise UsageError(
+                f"invalid volume specification: '{text}': invalid mode: {unknown[0]}"
+            )
+        found.append(
+            VolumeMount(
+                kind=kind,
+                source=source,
+                target=target,
+                readonly="ro" in words,
+                options=tuple(word for word in words if word in _BIND_WORDS),
+                create_source=True,
+            )
+        )
+    return tuple(found)
+
+
+def _tmpfs(option: str, value: Any) -> tuple[VolumeMount, ...]:
+    if isinstance(value, dict):
+        value = [f"{target}:{words}" if words else target for target, words in value.items()]
+    found = []
+    for text in _words(option, value):
+        target, _, words = text.partition(":")
+        _absolute_target(text, target, "tmpfs")
+        found.append(
+            VolumeMount(
+                kind="tmpfs",
+                source="tmpfs",
+                target=target,
+                options=tuple(word for word in words.split(",") if word),
+            )
+        )
+    return tuple(found)
+
+
+def parse_mount(text: str) -> VolumeMount:
+    """One ``--mount type=bind,src=…,dst=…[,readonly][,bind-propagation=…]``."""
+    values: dict[str, str] = {}
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        values[key.strip().lower()] = value if equals else "true"
+    kind = values.pop("type", "volume")
+    source = values.pop("source", values.pop("src", ""))
+    target = ""
+    for key in ("target", "destination", "dst"):
+        target = values.pop(key, target)
+    readonly = any(
+        values.pop(key, "false") not in ("false", "0") for key in ("readonly", "ro")
+    )
+    if kind not in ("bind", "volume", "tmpfs"):
+        raise UsageError(f"invalid mount config: unknown mount type {kind!r}")
+    if not target:
+        raise UsageError(f'invalid mount config for type "{kind}": field Target must not be empty')
+    _absolute_target(text, target, kind)
+    options = []
+    if "bind-propagation" in values:
+        options.append(values.pop("bind-propagation"))
+    if values.pop("bind-nonrecursive", "false") not in ("false", "0"):
+        options.append("bind")
+    if values.pop("idmap", "false") not in ("false", "0"):
+        options.append("idmap")
+    size = values.pop("tmpfs-size", None)
+    mode = values.pop("tmpfs-mode", None)
+    values.pop("volume-nocopy", None)
+    if values:
+        raise UsageError(f"invalid field {next(iter(values))!r} in --mount {text}")
+    if kind == "bind":
+        if not source:
+            raise UsageError('invalid mount config for type "bind": field Source must not be empty')
+        if not source.startswith("/"):
+            raise UsageError(
+                f"invalid mount config for type \"bind\": invalid mount path: '{source}' "
+                "mount path must be absolute"
+            )
+    return VolumeMount(
+        kind=kind,
+        source=source or ("tmpfs" if kind == "tmpfs" else ""),
+        target=target,
+        readonly=readonly,
+        options=tuple(options),
+        size_bytes=None if size is None else parse_size(size),
+        mode=None if mode is None else int(mode, 8),
+    )
+
+
+def _storage(option: str, value: Any) -> int | None:
+    for name, item in _pairs(option, value):
+        if name != "size":
+            raise ValueError(f"unknown storage option {name!r}; there is size=BYTES")
+        return parse_size(item)
+    return None
+
+
+def _log_options(pairs: tuple[tuple[str, str], ...]) -> dict[str, int]:
+    values = {}
+    for name, item in pairs:
+        if name == "max-size":
+            values["log_max_size"] = parse_size(item)
+        elif name == "max-file":
+            values["log_max_file"] = int(item)
+        else:
+            raise UsageError(f"unknown log opt '{name}' for file log driver")
+    return values
+
+
+# keyword: (field of RunOptions, parser)
+_PARSERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
+    **{
+        name: (name, _text)
+        for name in (
+            "name workdir user hostname domainname network pid ipc uts userns cgroup_parent "
+            "cpuset_cpus cpuset_mems stop_signal restart log_driver platform"
+        ).split()
+    },
+    **{
+        name: (name, _flag)
+        for name in "rm interactive tty rootfs privileged read_only volatile init".split()
+    },
+    **{
+        name: (name, _integer)
+        for name in (
+            "memory_swappiness cpu_period cpu_quota cpu_shares pids_limit blkio_weight "
+            "oom_score_adj stop_timeout"
+        ).split()
+    },
+    **{
+        name: (name, _words)
+        for name in (
+            "group_add uidmap gidmap cap_add cap_drop security_opt device add_host dns "
+            "dns_search dns_option allow_unenforced"
+        ).split()
+    },
+    **{
+        f"device_{way}_{unit}": (f"device_{way}_{unit}", _device_limits)
+        for way in ("read", "write")
+        for unit in ("bps", "iops")
+    },
+    "env": ("env", _env),
+    "entrypoint": ("entrypoint", _entrypoint),
+    "memory": ("memory", _positive_size),
+    "memory_swap": ("memory_swap", _swap),
+    "memory_reservation": ("memory_reservation", _positive_size),
+    "cpus": ("cpus", _cpus),
+    "ulimit": ("ulimit", _ulimits),
+    "sysctl": ("sysctl", _pairs),
+    "label": ("label", _pairs),
+    "volume": ("volume", _volumes),
+    "tmpfs": ("tmpfs", _tmpfs),
+    "shm_size": ("shm_size", _size),
+    "storage_opt": ("storage_size", _storage),
+    "log_opt": ("log_opt", _pairs),
+    "timeout": ("timeout_s", _seconds),
+    "cpu_time": ("cpu_time_s", _seconds),
+    "output_limit": ("output_limit", _positive_size),
+}
