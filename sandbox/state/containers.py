@@ -1,0 +1,146 @@
+"""Container records: one folder each.
+
+    containers/<id>/
+      container.json   what was asked for (this module); replaced, never edited
+      lock             held by whoever is changing the container
+      launch           there while a run is in progress: which boot, which cgroup (written ahead)
+      exit             how the last run ended (the monitor's exit record)
+      log, log.1 ...   what it printed
+      upper/ work/     the writable layer; or disk.img, when its size is bounded
+      hosts hostname resolv.conf
+
+Whether it runs is not written here: `sandbox.engine.status` asks the run
+folder's lock and the exit record.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import ContainerNotFound, DamagedDocument, UsageError
+from ..record import Record
+from . import names
+from .document import read_document, replace_document
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..jsontext import Json
+    from ..paths import Paths
+
+VERSION = 1
+
+
+class ContainerRecord(Record):
+    """The document of one container.  ``options`` is JSON that its maker understands."""
+
+    id: str
+    name: str
+    created_ns: int
+    image: str
+    image_id: str
+    argv: tuple[str, ...]
+    auto_remove: bool
+    labels: tuple[tuple[str, str], ...]
+    options: dict[str, Json]
+
+
+def new_id() -> str:
+    """64 hexadecimal digits; never all digits in the first 12, as docker's."""
+    while True:
+        made = os.urandom(32).hex()
+        if not made[:12].isdigit():
+            return made
+
+
+def write(paths: Paths, record: ContainerRecord, *, durable: bool) -> None:
+    """Replace the container's document; its folder is there already."""
+    replace_document(
+        f"{paths.container(record.id)}/container.json",
+        {
+            "version": VERSION,
+            "id": record.id,
+            "name": record.name,
+            "created_ns": record.created_ns,
+            "image": record.image,
+            "image_id": record.image_id,
+            "argv": list(record.argv),
+            "auto_remove": record.auto_remove,
+            "labels": dict(record.labels),
+            "options": record.options,
+        },
+        durable=durable,
+    )
+
+
+def read(paths: Paths, container_id: str) -> ContainerRecord:
+    """The document.  `ContainerNotFound`, or `DamagedDocument` when it is not one."""
+    path = f"{paths.container(container_id)}/container.json"
+    try:
+        value = read_document(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ContainerNotFound(container_id) from None
+    try:
+        if value["version"] != VERSION or value["id"] != container_id:
+            raise DamagedDocument(what=path, problem="another version, or another container's")
+        labels, argv, options = value["labels"], value["argv"], value["options"]
+        name, created_ns = value["name"], value["created_ns"]
+        image, image_id = value["image"], value["image_id"]
+        good = (
+            isinstance(labels, dict)
+            and isinstance(argv, list)
+            and isinstance(options, dict)
+            and isinstance(name, str)
+            and isinstance(created_ns, int)
+            and isinstance(image, str)
+            and isinstance(image_id, str)
+        )
+        if not good:
+            raise DamagedDocument(what=path, problem="a field has another type")
+        assert isinstance(labels, dict) and isinstance(argv, list) and isinstance(options, dict)
+        assert isinstance(name, str) and isinstance(created_ns, int)
+        assert isinstance(image, str) and isinstance(image_id, str)
+        return ContainerRecord(
+            id=container_id,
+            name=name,
+            created_ns=created_ns,
+            image=image,
+            image_id=image_id,
+            argv=tuple(str(word) for word in argv),
+            auto_remove=value["auto_remove"] is True,
+            labels=tuple((key, str(item)) for key, item in labels.items()),
+            options=options,
+        )
+    except KeyError as error:
+        raise DamagedDocument(what=path, problem=f"no {error}") from None
+
+
+def ids(paths: Paths) -> list[str]:
+    """The ids of all containers, in no order."""
+    try:
+        return [name for name in os.listdir(paths.containers) if is_id(name)]
+    except FileNotFoundError:
+        return []
+
+
+def is_id(text: str) -> bool:
+    """A full container id."""
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)
+
+
+def find(paths: Paths, text: str) -> str:
+    """The id of the container meant by a name, an id or the start of one."""
+    name = text.removeprefix("/")
+    if not name or "/" in name or name in (".", ".."):
+        raise ContainerNotFound(text)
+    if is_id(name) and os.path.isdir(paths.container(name)):
+        return name
+    found = names.owner(paths, name)
+    if found is not None and os.path.isdir(paths.container(found)):
+        return found
+    if all(c in "0123456789abcdef" for c in name):
+        matches = [each for each in ids(paths) if each.startswith(name)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise UsageError(f"Multiple IDs found with provided prefix: {text}")
+    raise ContainerNotFound(text)
