@@ -1,0 +1,87 @@
+"""What a test may have left behind: a picture of the host before, and one after.
+
+The kernel cleans up in the background (a network namespace takes some 100 ms),
+so only what stays is a leak: it was not there before, and it is there each
+time one looks for `GRACE_S`.  Another program's short-lived mounts and groups
+on the same machine are therefore not taken for ours.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+GRACE_S = 3.0
+CGROUPS = "/sys/fs/cgroup"
+CGROUP_DEPTH = 6
+
+
+def picture(folder: Path) -> frozenset[str]:
+    """Everything countable now; ``folder`` is where the test session has its files."""
+    return frozenset((*descriptors(), *processes(str(folder)), *mounts(), *links(), *cgroups()))
+
+
+def left_behind(before: frozenset[str], folder: Path, *, grace_s: float = GRACE_S) -> list[str]:
+    """What is new since ``before`` and does not go away."""
+    leaked = picture(folder) - before
+    deadline = time.monotonic() + grace_s
+    while leaked and time.monotonic() < deadline:
+        time.sleep(0.02)
+        leaked &= picture(folder)
+    return sorted(leaked)
+
+
+def descriptors() -> Iterator[str]:
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{number}")
+        except OSError:  # the one that lists
+            continue
+        if not target.endswith("/fd"):
+            yield f"descriptor {number} -> {target}"
+
+
+def processes(folder: str) -> Iterator[str]:
+    """Children of this process, and whoever works for a store below ``folder``."""
+    own = os.getpid()
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == own:
+            continue
+        try:
+            stat = Path("/proc", name, "stat").read_text()
+            argv = Path("/proc", name, "cmdline").read_bytes()
+        except OSError:
+            continue
+        parent = int(stat.rpartition(")")[2].split()[1])
+        if parent == own or folder.encode() in argv:
+            words = argv.replace(b"\0", b" ").decode(errors="replace").strip()
+            yield f"process {name}: {words or stat.partition('(')[2].rpartition(')')[0]}"
+
+
+def mounts() -> Iterator[str]:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        yield f"mount {line.split()[4]} ({line.partition(' - ')[2]})"
+
+
+def links() -> Iterator[str]:
+    for name in os.listdir("/sys/class/net"):
+        yield f"link {name}"
+
+
+def cgroups() -> Iterator[str]:
+    """Groups below a group called sandbox; that one may stay."""
+    pending = [(CGROUPS, 0)]
+    while pending:
+        path, depth = pending.pop()
+        try:
+            with os.scandir(path) as entries:
+                below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            continue
+        for group in below:
+            if "sandbox" in group and not group.endswith("/sandbox"):
+                yield f"cgroup {group}"
+            if depth < CGROUP_DEPTH:
+                pending.append((group, depth + 1))
