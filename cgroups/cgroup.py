@@ -50,6 +50,17 @@ class Group(Record):
     controllers: tuple[str, ...]
     path: str
 
+    @property
+    def join_path(self) -> str:
+        """The file into which a process of one thread writes ``0`` to move itself here.
+
+        On v1 that is ``tasks``: the kernel then need not stop every fork and exit
+        on the host for a grace period, which makes joining ten hierarchies some
+        0.4 ms instead of 10.  v2 has no such way; there ``clone3`` with
+        ``CLONE_INTO_CGROUP`` is the cheap one.
+        """
+        return self.path + ("/tasks" if self.version == 1 else "/cgroup.procs")
+
 
 def create(
     layout: Layout,
@@ -362,7 +373,8 @@ def _make(hierarchy: Hierarchy, name: str, parent: str, made: list[str]) -> Grou
         elif hierarchy.version == 2 and controllers:
             from cgroups.v2 import manager
 
-            controllers = manager.enable(path, hierarchy.mount if parent else base)
+            top = hierarchy.mount if parent else base
+            controllers = manager.enable(path, top, controllers)
         return Group(version=hierarchy.version, controllers=controllers, path=path)
     return None
 

@@ -39,6 +39,18 @@ def read(path: str) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def read_line(path: str) -> str:
+    """The line of a file that has one, without its end, for one read(2) instead of two."""
+    try:
+        fd = os.open(path, _READ)
+        try:
+            return os.read(fd, _CHUNK).decode().rstrip("\n")
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise FileError(path, None, error.errno or 0) from error
+
+
 def read_if_present(path: str) -> str | None:
     """The whole of a file, or None where this host has no such file."""
     try:

@@ -24,9 +24,10 @@ def plan(limits: CpuLimits) -> Plan:
 
 
 def inherit(path: str, mount: str, *, for_children: bool = False) -> None:
-    """Fill an empty group from its parent; ``for_children``, those made in it as well."""
-    for name in ("/cpuset.cpus", "/cpuset.mems"):
-        if not files.read(path + name).strip():
+    """Fill an empty new group from its parent; ``for_children``, those made in it as well."""
+    # The kernel cloned both lists or neither.
+    if not files.read_line(path + "/cpuset.cpus"):
+        for name in ("/cpuset.cpus", "/cpuset.mems"):
             files.write(path + name, _from_parent(path, name, mount))
     if for_children:
         files.write(path + "/cgroup.clone_children", "1")
@@ -34,7 +35,7 @@ def inherit(path: str, mount: str, *, for_children: bool = False) -> None:
 
 def _from_parent(path: str, name: str, mount: str) -> str:
     parent = path.rpartition("/")[0]
-    value = files.read(parent + name).strip()
+    value = files.read_line(parent + name)
     if not value and parent != mount:
         # Somebody made the parent a moment ago and has not filled it yet.
         value = _from_parent(parent, name, mount)

@@ -18,7 +18,7 @@ def plan(part: str, path: str, limits: Limits, *, fresh: bool) -> Plan:
     if part == "devices":
         from cgroups.v1 import devices
 
-        return devices.plan(limits.devices or ())
+        return devices.plan(limits.devices or (), fresh=fresh)
     if part == "pids" and limits.pids is not None:
         return [("pids", "pids.max", ("max" if limits.pids.max < 0 else str(limits.pids.max),))]
     if part == "memory" and limits.memory is not None:

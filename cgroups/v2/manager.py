@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 _KNOWN = frozenset(("cpu", "cpuset", "hugetlb", "io", "memory", "pids"))
 
 
-def enable(path: str, base: str) -> tuple[str, ...]:
+def enable(path: str, base: str, offered: tuple[str, ...]) -> tuple[str, ...]:
     """Give ``path``, somewhere below ``base``, every known controller; return what it has.
 
-    In the steady state one read.  A controller that cannot be had (processes in
-    a group on the way, a real-time process with ``cpu``) is left out: only a
-    limit that needs it is an error.
+    ``offered`` is what the top of the tree has.  In the steady state this is one
+    read.  A controller that cannot be had (processes in a group on the way, a
+    real-time process with ``cpu``) is left out: only a limit that needs it is an
+    error.
     """
-    have = files.read(path + "/cgroup.controllers").split()
-    offered = files.read(base + "/cgroup.controllers").split()
-    if all(controller in have for controller in offered if controller in _KNOWN):
+    have = files.read_line(path + "/cgroup.controllers").split()
+    if _KNOWN.intersection(offered).issubset(have):
         return tuple(have)
     here = base
-    for component in path[len(base) :].strip("/").split("/"):
+    for component in path[len(base) + 1 :].split("/"):
         _enable_below(here)
         here = f"{here}/{component}"
-    return tuple(files.read(path + "/cgroup.controllers").split())
+    return tuple(files.read_line(path + "/cgroup.controllers").split())
 
 
 def _enable_below(path: str) -> None:
-    have = files.read(path + "/cgroup.subtree_control").split()
-    offered = files.read(path + "/cgroup.controllers").split()
+    have = files.read_line(path + "/cgroup.subtree_control").split()
+    offered = files.read_line(path + "/cgroup.controllers").split()
     missing = ["+" + name for name in offered if name in _KNOWN and name not in have]
     if not missing:
         return
