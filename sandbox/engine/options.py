@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from ..errors import UsageError
-from ..record import Record
+from ..record import Record, fields_of
 from .units import parse_duration, parse_size
 
 TYPE_CHECKING = False
@@ -589,3 +589,53 @@ _PARSERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "cpu_time": ("cpu_time_s", _seconds),
     "output_limit": ("output_limit", _positive_size),
 }
+
+
+# Fields that hold records, for reading a kept document back.
+_RECORD_FIELDS: dict[str, type[Record]] = {
+    "tmpfs": VolumeMount,
+    "volume": VolumeMount,
+    "ulimit": Ulimit,
+    "device_read_bps": DeviceLimit,
+    "device_write_bps": DeviceLimit,
+    "device_read_iops": DeviceLimit,
+    "device_write_iops": DeviceLimit,
+}
+_DEFAULTS = fields_of(RunOptions())
+
+
+def options_document(options: RunOptions) -> dict[str, Any]:
+    """What differs from the defaults, as JSON values."""
+    return {
+        field: _plain(value)
+        for field, value in fields_of(options).items()
+        if value != _DEFAULTS[field]
+    }
+
+
+def options_from_document(document: Mapping[str, Any]) -> RunOptions:
+    """The options that `options_document` wrote; unknown fields are those of another version."""
+    values: dict[str, Any] = {}
+    for field, value in document.items():
+        if field not in _DEFAULTS:
+            continue
+        kind = _RECORD_FIELDS.get(field)
+        if kind is not None:
+            values[field] = tuple(
+                kind(**{key: _frozen(item) for key, item in each.items()}) for each in value
+            )
+        else:
+            values[field] = _frozen(value)
+    return RunOptions(**values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return {key: _plain(item) for key, item in fields_of(value).items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

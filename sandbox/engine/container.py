@@ -1,0 +1,439 @@
+"""One container: its verbs, and the attachment to one run of it.
+
+A verb takes the container's lock for as long as it changes something, asks
+the status table first, and leaves the rest to the monitor.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ..errors import ContainerNotFound, LaunchFailed, MonitorLost, UsageError, WrongStatus
+from ..monitor import client, exitrecord
+from ..state import lock
+from ..state.document import read_bytes, remove_file, replace_bytes
+from . import journal, sweep
+from .launching import Launching, kept_options
+from .result import Enforced
+from .signals import signal_number
+from .status import EXITED, PAUSED, RUNNING, Status, status_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from ..jsontext import Json
+    from ..monitor.exitrecord import ExitRecord, Receipt
+    from ..monitor.logs import LogEntry
+    from ..paths import Paths
+    from ..state.containers import ContainerRecord
+    from .engine import Engine
+    from .options import RunOptions, VolumeMount
+
+DEFAULT_STOP_TIMEOUT_S = 10.0
+
+
+class Container:
+    """A container of one engine.  Making this object reads one document and asks nothing else."""
+
+    def __init__(self, engine: Engine, record: ContainerRecord) -> None:
+        self._engine = engine
+        self._record = record
+        self._options: RunOptions | None = None
+
+    def __repr__(self) -> str:
+        return f"Container({self.id[:12]}, {self.name!r})"
+
+    @property
+    def id(self) -> str:
+        """64 hexadecimal digits."""
+        return self._record.id
+
+    @property
+    def name(self) -> str:
+        """The name, without docker's slash."""
+        return self._record.name
+
+    @property
+    def image(self) -> str:
+        """The reference as it was asked for, or the folder of ``--rootfs``."""
+        return self._record.image
+
+    @property
+    def image_id(self) -> str:
+        """The image's id; empty for ``host`` and ``--rootfs``."""
+        return self._record.image_id
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What runs: entry point and arguments."""
+        return self._record.argv
+
+    @property
+    def created_ns(self) -> int:
+        """When it was made, in nanoseconds since the epoch."""
+        return self._record.created_ns
+
+    @property
+    def labels(self) -> tuple[tuple[str, str], ...]:
+        """Labels of the image, and those asked for over them."""
+        return self._record.labels
+
+    @property
+    def auto_remove(self) -> bool:
+        """It is removed after its run."""
+        return self._record.auto_remove
+
+    @property
+    def options(self) -> RunOptions:
+        """Everything that was asked for."""
+        if self._options is None:
+            self._options = kept_options(self._record)
+        return self._options
+
+    @property
+    def mounts(self) -> tuple[VolumeMount, ...]:
+        """What was asked to be mounted."""
+        return (*self.options.volume, *self.options.tmpfs)
+
+    @property
+    def folder(self) -> str:
+        """Where everything of it is kept."""
+        return self._paths.container(self.id)
+
+    @property
+    def log_path(self) -> str:
+        """The file its output is kept in."""
+        return f"{self.folder}/log"
+
+    @property
+    def _paths(self) -> Paths:
+        return self._engine.paths
+
+    def status(self) -> Status:
+        """What it is doing now."""
+        return status_of(self._paths, self.id)
+
+    def inspect(self) -> Json:
+        """Docker's document about it."""
+        from .inspect import inspect_container
+
+        return inspect_container(self)
+
+    # Running
+
+    def start(
+        self,
+        stdio: tuple[int, int, int] | None = None,
+        *,
+        size: tuple[int, int] = (24, 80),
+        with_launcher: bool = False,
+    ) -> Attachment:
+        """Run it.  ``stdio`` are the first client's descriptors; without them it is detached.
+
+        With ``with_launcher`` it dies when this process does.  Returns when the
+        program has been executed; raises `ExecFailed` or `LaunchFailed` when it
+        could not be, with nothing left behind.
+        """
+        with self._lock():
+            sweep.settle_locked(self._paths, self.id)
+            status = self.status()
+            if status.word in (RUNNING, PAUSED):
+                raise WrongStatus(
+                    f"container {self.id} is already {status.word}",
+                    container=self.id,
+                    status=status.word,
+                )
+            return self._start_locked(stdio, size, with_launcher, None)
+
+    def _start_locked(
+        self,
+        stdio: tuple[int, int, int] | None,
+        size: tuple[int, int],
+        with_launcher: bool,
+        prepared: Launching | None,
+    ) -> Attachment:
+        launching = prepared or Launching.again(self._engine, self._record, self.options)
+        try:
+            launch = launching.start(stdio, size=size, with_launcher=with_launcher)
+        except LaunchFailed:
+            if self.auto_remove:
+                sweep.discard(self._paths, self.id, self.name)
+            raise
+        return Attachment(self, launch, launching.enforcement)
+
+    def wait(self) -> ExitRecord:
+        """Wait until it does not run, and say how its last run ended."""
+        live = self._paths.live_container(self.id)
+        while lock.is_held(f"{live}/alive"):
+            try:
+                with client.connect(live) as control:
+                    return control.wait()
+            except MonitorLost:
+                # Ended in between, or not listening yet.
+                time.sleep(0.002)
+        return self.last_exit()
+
+    def last_exit(self) -> ExitRecord:
+        """The record of the last run.  `WrongStatus` when it never ran."""
+        sweep.settle(self._paths, self.id)
+        try:
+            return exitrecord.parse(read_bytes(f"{self.folder}/exit"))
+        except FileNotFoundError:
+            if not os.path.isdir(self.folder):
+                raise ContainerNotFound(self.name) from None
+            raise WrongStatus(
+                f"Container {self.id} has not run", container=self.id, status="created"
+            ) from None
+
+    def kill(self, signal: str | int = "KILL") -> None:
+        """Send a signal to the container's first process, by the monitor's handle on it."""
+        number = signal_number(signal)
+        self._need_running(f"Cannot kill container: {self.name}: ")
+        with self._control() as control:
+            if number == 9:
+                control.kill()
+            else:
+                control.signal(number)
+
+    def stop(self, timeout_s: float | None = None) -> None:
+        """Ask it to end, and make it after ``timeout_s`` (10 s unless it was told otherwise).
+
+        A container that does not run is no error.
+        """
+        status = self.status()
+        if not status.is_live:
+            sweep.settle(self._paths, self.id)
+            return
+        if timeout_s is None:
+            asked = self.options.stop_timeout
+            timeout_s = DEFAULT_STOP_TIMEOUT_S if asked is None else float(asked)
+        number = signal_number(self._engine.stop_signal(self._record, self.options))
+        try:
+            with self._control() as control:
+                control.signal(number, stop=True)
+                if control.wait_for_exit(timeout_s=timeout_s) is None:
+                    control.kill()
+                    control.wait_for_exit(timeout_s=10.0)
+        except MonitorLost:
+            pass
+        self._rest()
+
+    def remove(self, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove the container and its writable layer; with ``force`` a running one too."""
+        del volumes  # Anonymous volumes belong to the container's folder and go with it.
+        if self.status().is_live:
+            if not force:
+                raise WrongStatus(
+                    f"You cannot remove a running container {self.id}. Stop the container "
+                    "before attempting removal or force remove",
+                    container=self.id,
+                    status=RUNNING,
+                )
+            self._make_end()
+        try:
+            held = self._lock()
+        except FileNotFoundError:
+            return
+        with held:
+            if self.status().is_live:
+                self._make_end()
+            sweep.settle_locked(self._paths, self.id)
+            sweep.discard(self._paths, self.id, self.name)
+
+    def logs(
+        self,
+        *,
+        follow: bool = False,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+        tail: int | None = None,
+    ) -> Iterator[LogEntry]:
+        """What it printed, oldest first; with ``follow`` until its end."""
+        from ..monitor import logs
+
+        live = f"{self._paths.live_container(self.id)}/alive"
+        return logs.read(
+            self.log_path,
+            follow=(lambda: lock.is_held(live)) if follow else None,
+            since_ns=since_ns,
+            until_ns=until_ns,
+            tail=tail,
+        )
+
+    def size(self) -> tuple[int, int]:
+        """Bytes in the writable layer, and those with the image's added."""
+        written = layer_bytes(self.folder)
+        return written, written + self._engine.image_size(self._record)
+
+    def report(self) -> tuple[str, str, Receipt, tuple[Enforced, ...]]:
+        """Verdict, detail, receipt and enforcement of the last run."""
+        record = self.last_exit()
+        verdict, detail = exitrecord.verdict_of(record)
+        return verdict, detail, exitrecord.receipt_of(record), read_enforcement(self.folder)
+
+    # How
+
+    def _lock(self) -> lock.Lock:
+        try:
+            return lock.take(f"{self.folder}/lock")
+        except (FileNotFoundError, NotADirectoryError):
+            raise ContainerNotFound(self.name) from None
+
+    def _control(self) -> client.Control:
+        return client.connect(self._paths.live_container(self.id))
+
+    def _need_running(self, prefix: str) -> None:
+        status = self.status()
+        if not status.is_live:
+            raise WrongStatus(
+                f"{prefix}Container {self.id} is not running",
+                container=self.id,
+                status=status.word or EXITED,
+            )
+
+    def _make_end(self) -> None:
+        live = self._paths.live_container(self.id)
+        try:
+            with client.connect(live) as control:
+                control.kill()
+                control.wait_for_exit(timeout_s=5.0)
+        except MonitorLost:
+            pass
+        deadline = time.monotonic() + 5.0
+        while lock.is_held(f"{live}/alive"):
+            if time.monotonic() > deadline:
+                # A stuck monitor: end what it watches, and it ends by itself.
+                entry = journal.read(self._paths, self.id)
+                if entry is not None:
+                    journal.undo(entry)
+                break
+            time.sleep(0.002)
+
+    def _rest(self) -> None:
+        live = f"{self._paths.live_container(self.id)}/alive"
+        deadline = time.monotonic() + 2.0
+        while lock.is_held(live) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        sweep.settle(self._paths, self.id)
+
+
+class Attachment:
+    """One run of a container, seen by the process that started it."""
+
+    def __init__(
+        self, container: Container, launch: client.Launch, enforcement: tuple[Enforced, ...]
+    ) -> None:
+        self.container = container
+        self.enforcement = enforcement
+        self._launch = launch
+        self._record: ExitRecord | None = None
+        self.written_bytes: int | None = None
+
+    def __enter__(self) -> Attachment:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """Readable when the run is over (or the monitor has anything else to say)."""
+        return self._launch.fileno()
+
+    def signal(self, signal: str | int) -> None:
+        """Send a signal to the container's first process; too late is no error."""
+        try:
+            self._launch.signal(signal_number(signal))
+        except MonitorLost:
+            pass
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the terminal's new size."""
+        try:
+            self._launch.resize(rows, columns)
+        except MonitorLost:
+            pass
+
+    def wait(self) -> ExitRecord:
+        """Wait for the end; takes back what the run had, and removes an ``rm`` container."""
+        if self._record is None:
+            container = self.container
+            try:
+                self._record = self._launch.wait()
+            except MonitorLost:
+                self._launch.close()
+                self._record = container.last_exit()
+            self.written_bytes = self._finish()
+        return self._record
+
+    def close(self) -> None:
+        """Let go of the run, which goes on; the second call does nothing."""
+        self._launch.close()
+
+    def _finish(self) -> int | None:
+        container = self.container
+        paths = container._paths  # noqa: SLF001 - one subject in one file
+        self._launch.close()
+        try:
+            held = lock.take(f"{container.folder}/lock")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        with held:
+            written = layer_bytes(container.folder)
+            self._launch.wait_gone()
+            sweep.settle_locked(paths, container.id)
+            if container.auto_remove and os.path.isdir(container.folder):
+                sweep.discard(paths, container.id, container.name)
+        return written
+
+
+def layer_bytes(folder: str) -> int:
+    """Bytes of the files in the writable layer."""
+    upper = f"{folder}/upper"
+    try:
+        if not os.listdir(upper):
+            return 0
+    except FileNotFoundError:
+        return 0
+    from ..native import tree_size
+
+    fd = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return tree_size(fd)[0]
+    finally:
+        os.close(fd)
+
+
+def write_enforcement(folder: str, enforcement: tuple[Enforced, ...]) -> None:
+    """Keep how the limits of the current run are enforced."""
+    text = "".join(f"{each.limit} {each.by}\n" for each in enforcement)
+    if text:
+        replace_bytes(f"{folder}/enforcement", text.encode())
+    else:
+        remove_file(f"{folder}/enforcement")
+
+
+def read_enforcement(folder: str) -> tuple[Enforced, ...]:
+    """What `write_enforcement` kept."""
+    try:
+        text = read_bytes(f"{folder}/enforcement").decode("ascii", "replace")
+    except FileNotFoundError:
+        return ()
+    pairs = (line.partition(" ") for line in text.splitlines())
+    return tuple(Enforced(limit=limit, by=by) for limit, _, by in pairs if by)
+
+
+def check_stop_signal(signal: str) -> None:
+    """Refuse a signal that does not exist, in docker's words."""
+    try:
+        signal_number(signal)
+    except UsageError:
+        raise UsageError(f"Invalid signal: {signal}") from None
+

@@ -1,0 +1,297 @@
+"""Engine: one store and its containers; everything the programs do goes through here.
+
+An engine holds no lock, no process and no connection: two engines of the same
+store, in one process or in many, see each other's work.  Making one does not
+touch the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ..errors import SandboxError, UsageError
+from ..paths import Paths
+from ..record import replace
+from ..state import containers, names
+from . import sweep
+from .capture import capture
+from .container import Attachment, Container
+from .launching import Launching
+from .options import RunOptions, options_document, options_from_document, parse_options
+from .root import Root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from cgroups import Layout
+
+    from ..image.archive import Loaded
+    from ..image.store import Image, ImageStore
+    from ..state.containers import ContainerRecord
+    from .result import RunResult
+
+__all__ = ["Engine"]
+
+_FOLDERS = ("images", "blobs", "layers", "containers", "names", "volumes", "staging", "cache")
+
+
+class Engine:
+    """The engine over one store: ``root`` is kept, ``run`` is gone after a reboot.
+
+    Both default to SANDBOX_ROOT and SANDBOX_RUN, then to the usual places.
+    ``debug``, when set, is called with the text of each launch plan.
+    """
+
+    def __init__(self, *, root: str | None = None, run: str | None = None) -> None:
+        self.paths = Paths.choose(root, run)
+        self.debug: Callable[[str], None] | None = None
+        self._store: ImageStore | None = None
+        self._layout: Layout | None = None
+        self._is_prepared = False
+
+    def __repr__(self) -> str:
+        return f"Engine(root={self.paths.root!r}, run={self.paths.run!r})"
+
+    @property
+    def store(self) -> ImageStore:
+        """The image store."""
+        if self._store is None:
+            from ..image.store import ImageStore
+
+            self.prepare()
+            self._store = ImageStore(self.paths)
+        return self._store
+
+    @property
+    def layout(self) -> Layout:
+        """This host's cgroup hierarchies, looked at once."""
+        if self._layout is None:
+            from cgroups import detect
+
+            self._layout = detect()
+        return self._layout
+
+    def prepare(self) -> None:
+        """Make the store's folders, mode 0700; cheap when they are there."""
+        if self._is_prepared:
+            return
+        paths = self.paths
+        if not os.path.isdir(paths.staging):
+            _make_private(paths.root)
+            for name in _FOLDERS:
+                _make_private(f"{paths.root}/{name}")
+        if not os.path.isdir(paths.mount_point):
+            _make_private(paths.run)
+            _make_private(paths.live)
+            # Searched by init, which in a user namespace is nobody here.
+            os.makedirs(paths.mount_point, mode=0o711, exist_ok=True)
+        self._is_prepared = True
+
+    # Containers
+
+    def create(
+        self, image: str, command: Iterable[str] = (), /, **keywords: Any
+    ) -> Container:
+        """Make a container that is ready to start.
+
+        Keywords are the options of ``run``, by their long names; see
+        `sandbox.engine.options`.  Raises before anything is left behind.
+        """
+        options = parse_options(image, command, keywords)
+        container, _launching = self._create(options)
+        return container
+
+    def _create(self, options: RunOptions) -> tuple[Container, Launching]:
+        self.prepare()
+        sweep.sweep(self.paths)
+        root = Root.of_options(self, options)
+        container_id = containers.new_id()
+        record = containers.ContainerRecord(
+            id=container_id,
+            name=options.name or "",
+            created_ns=time.time_ns(),
+            image=options.image,
+            image_id=root.image_id,
+            argv=root.argv(options),
+            auto_remove=options.rm,
+            labels=_merged(root.config.labels, options.label),
+            options=options_document(options),
+        )
+        launching = Launching(self, record, options, root)
+        launching.check()
+        folder = self.paths.container(container_id)
+        os.mkdir(folder, 0o700)
+        try:
+            from ..state import lock
+
+            with lock.take(f"{folder}/lock"):
+                if options.name:
+                    names.take(self.paths, options.name, container_id)
+                else:
+                    name = names.take_any(self.paths, container_id)
+                    record = replace(record, name=name)
+                    launching.record = record
+                launching.make_folders()
+                containers.write(self.paths, record, durable=not options.rm)
+        except BaseException:
+            names.release(self.paths, record.name, container_id)
+            sweep.delete_tree(self.paths.containers, container_id)
+            raise
+        return Container(self, record), launching
+
+    def start_new(
+        self,
+        image: str,
+        command: Iterable[str] = (),
+        /,
+        *,
+        stdio: tuple[int, int, int] | None = None,
+        size: tuple[int, int] = (24, 80),
+        with_launcher: bool = False,
+        **keywords: Any,
+    ) -> Attachment:
+        """Create and start in one go; a container that cannot start stays, unless ``rm``."""
+        options = parse_options(image, command, keywords)
+        container, launching = self._create(options)
+        return container.start_prepared(
+            launching, stdio, size=size, with_launcher=with_launcher
+        )
+
+    def run(
+        self,
+        image: str,
+        command: Iterable[str] = (),
+        /,
+        *,
+        stdin: bytes | None = None,
+        check: bool = False,
+        **keywords: Any,
+    ) -> RunResult:
+        """Run a command, wait for its end, and return everything about it.
+
+        ``stdin`` is given to the command and then closed; without it the command
+        reads nothing.  The container is removed afterwards unless ``rm=False``,
+        and dies with this process.  With ``check`` a verdict other than ``ok``
+        raises `RunFailed`.  A command that cannot be executed raises
+        `ExecFailed`: there was no run.
+        """
+        keywords.setdefault("rm", keywords.get("name") is None)
+        keywords.setdefault("log_driver", "none" if keywords["rm"] else "file")
+        if stdin is not None:
+            keywords["interactive"] = True
+        options = parse_options(image, command, keywords)
+        if options.tty:
+            raise UsageError("a captured run has no terminal: leave tty out")
+        return capture(self, options, stdin, check=check)
+
+    def container(self, name: str) -> Container:
+        """The container by name, id, or the unambiguous start of an id."""
+        sweep.sweep(self.paths)
+        return Container(self, containers.read(self.paths, containers.find(self.paths, name)))
+
+    def containers(self, *, all: bool = False) -> tuple[Container, ...]:  # noqa: A002 - docker's word
+        """The running containers, or all of them, newest first.
+
+        One whose document is damaged is left out; `damaged` lists those.
+        """
+        sweep.sweep(self.paths, everything=True)
+        found = []
+        for container_id in (
+            containers.ids(self.paths) if all else _live_ids(self.paths)
+        ):
+            try:
+                found.append(Container(self, containers.read(self.paths, container_id)))
+            except SandboxError:
+                continue
+        if not all:
+            found = [each for each in found if each.status().is_live]
+        return tuple(sorted(found, key=lambda each: each.created_ns, reverse=True))
+
+    def sweep(self) -> None:
+        """Take back whatever the dead left."""
+        sweep.sweep(self.paths, everything=True)
+
+    # Images
+
+    def images(self) -> tuple[Image, ...]:
+        """All images, newest first."""
+        return self.store.images()
+
+    def image(self, name: str) -> Image:
+        """The image by reference, id, or the unambiguous start of an id."""
+        return self.store.resolve(name)
+
+    def load(
+        self, source: str | int, *, progress: Callable[..., None] | None = None
+    ) -> tuple[Loaded, ...]:
+        """Load every image of an archive, a layout folder, or an open descriptor."""
+        from ..image.archive import load
+
+        return load(self.store, source, progress=progress)
+
+    def import_image(
+        self, source: int, name: str = "", *, changes: Iterable[str] = (), message: str = ""
+    ) -> str:
+        """Make an image of one layer from a tar of a root; returns its id."""
+        from ..image.importing import import_rootfs
+
+        return import_rootfs(self.store, source, name, changes=tuple(changes), message=message)
+
+    def tag(self, image: str, name: str) -> None:
+        """Give an image one more name."""
+        self.store.tag(self.store.resolve(image).id, name)
+
+    def remove_image(self, name: str, *, force: bool = False) -> tuple[tuple[str, ...], str | None]:
+        """Take a name from an image, and remove the image with its last one.
+
+        Returns the names taken and the id removed, if it was.  Refuses, with
+        the containers in the way, when it is in use.
+        """
+        from .images import remove_image
+
+        return remove_image(self, name, force=force)
+
+    def image_size(self, record: ContainerRecord) -> int:
+        """Bytes of a container's image; 0 for a plain folder."""
+        if not record.image_id:
+            return 0
+        try:
+            return self.store.resolve(record.image_id).size
+        except SandboxError:
+            return 0
+
+    def stop_signal(self, record: ContainerRecord, options: RunOptions) -> str:
+        """What ``stop`` sends: asked for, the image's, or SIGTERM."""
+        if options.stop_signal:
+            return options.stop_signal
+        if record.image_id:
+            try:
+                return self.store.resolve(record.image_id).config.stop_signal or "TERM"
+            except SandboxError:
+                pass
+        return "TERM"
+
+
+def kept_options(record: ContainerRecord) -> RunOptions:
+    """The options in a container's document."""
+    return options_from_document(record.options)
+
+
+def _make_private(path: str) -> None:
+    os.makedirs(path, mode=0o700, exist_ok=True)
+
+
+def _live_ids(paths: Paths) -> list[str]:
+    try:
+        return [name for name in os.listdir(paths.live) if containers.is_id(name)]
+    except FileNotFoundError:
+        return []
+
+
+def _merged(
+    first: tuple[tuple[str, str], ...], second: tuple[tuple[str, str], ...]
+) -> tuple[tuple[str, str], ...]:
+    return tuple((dict(first) | dict(second)).items())

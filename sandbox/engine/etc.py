@@ -1,0 +1,61 @@
+"""The three files under /etc that the engine owns, bind-mounted into the container."""
+
+from __future__ import annotations
+
+from ..errors import UsageError
+from ..state.document import read_bytes, replace_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .options import RunOptions
+
+HOSTS = "hosts"
+HOSTNAME = "hostname"
+RESOLV_CONF = "resolv.conf"
+
+
+def write(folder: str, options: RunOptions, hostname: str) -> None:
+    """Write ``hosts``, ``hostname`` and ``resolv.conf`` into the container's folder."""
+    for name, text in (
+        (HOSTNAME, hostname + "\n"),
+        (HOSTS, hosts_text(options, hostname)),
+        (RESOLV_CONF, resolv_text(options)),
+    ):
+        replace_bytes(f"{folder}/{name}", text.encode(), mode=0o644)
+
+
+def hosts_text(options: RunOptions, hostname: str) -> str:
+    """Docker's lines, the container's own name, and what ``--add-host`` asked for."""
+    lines = [
+        "127.0.0.1\tlocalhost",
+        "::1\tlocalhost ip6-localhost ip6-loopback",
+        "fe00::0\tip6-localnet",
+        "ff00::0\tip6-mcastprefix",
+        "ff02::1\tip6-allnodes",
+        "ff02::2\tip6-allrouters",
+    ]
+    for text in options.add_host:
+        name, colon, address = text.partition(":")
+        if not colon or not name or not address:
+            raise UsageError(f'bad format for add-host: "{text}"')
+        lines.append(f"{address}\t{name}")
+    full = f"{hostname}.{options.domainname} " if options.domainname else ""
+    lines.append(f"127.0.1.1\t{full}{hostname}")
+    return "\n".join(lines) + "\n"
+
+
+def resolv_text(options: RunOptions) -> str:
+    """What was asked for; with the host's network, the host's file."""
+    if not (options.dns or options.dns_search or options.dns_option):
+        if options.network == "host":
+            try:
+                return read_bytes("/etc/resolv.conf").decode("utf-8", "replace")
+            except OSError:
+                return ""
+        return "# no network\n"
+    lines = [f"nameserver {address}" for address in options.dns]
+    if options.dns_search:
+        lines.append("search " + " ".join(options.dns_search))
+    if options.dns_option:
+        lines.append("options " + " ".join(options.dns_option))
+    return "\n".join(lines) + "\n"

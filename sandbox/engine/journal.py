@@ -1,0 +1,104 @@
+"""What a run may leave on the host, written ahead of making it.
+
+``containers/<id>/launch`` says in flat text which boot this is and every place
+where a cgroup of the run may be made.  It is written before anything is made,
+and removed after everything is taken back; whoever finds it with no living
+monitor undoes what it lists, in whatever state that is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ..record import Record
+from ..state.document import read_bytes, remove_file, replace_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cgroups import Group, Layout
+
+    from ..paths import Paths
+
+
+class Journal(Record):
+    """The places named in one ``launch`` file."""
+
+    boot_id: str
+    started_ns: int
+    groups: tuple[Group, ...]
+
+
+def boot_id() -> str:
+    """The kernel's name for the time since it started."""
+    with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
+        return file.read(64).decode("ascii").strip()
+
+
+def write(
+    paths: Paths, container_id: str, layout: Layout, group_name: str, parent: str, now_ns: int
+) -> None:
+    """Put down where groups of this name may be made (`cgroups.create` tries these places)."""
+    lines = [f"version 1\nboot_id {boot_id()}\nstarted_ns {now_ns}\n"]
+    for hierarchy in layout.hierarchies:
+        bases = [f"{hierarchy.mount}/{parent}"] if parent else [hierarchy.mount]
+        if not parent and hierarchy.own:
+            bases.append(hierarchy.mount + hierarchy.own)
+        controllers = ",".join(hierarchy.controllers) or "-"
+        lines += [f"group {hierarchy.version} {controllers} {b}/{group_name}\n" for b in bases]
+    replace_bytes(_path(paths, container_id), "".join(lines).encode())
+
+
+def read(paths: Paths, container_id: str) -> Journal | None:
+    """The journal, or None when no run is in progress or was broken off."""
+    from cgroups import Group
+
+    try:
+        text = read_bytes(_path(paths, container_id)).decode("utf-8", "surrogateescape")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    boot, started_ns, groups = "", 0, []
+    for line in text.splitlines():
+        word, _, rest = line.partition(" ")
+        if word == "boot_id":
+            boot = rest
+        elif word == "started_ns" and rest.isdigit():
+            started_ns = int(rest)
+        elif word == "group" and rest.count(" ") >= 2:
+            version, controllers, path = rest.split(" ", 2)
+            if version in ("1", "2") and "/sandbox-" in path:
+                names = () if controllers == "-" else tuple(controllers.split(","))
+                groups.append(Group(version=int(version), controllers=names, path=path))
+    return Journal(boot_id=boot, started_ns=started_ns, groups=tuple(groups))
+
+
+def undo(journal: Journal) -> None:
+    """Kill what is left in the groups and remove them; nothing there is no error."""
+    from cgroups import open_existing
+
+    there = tuple(group for group in journal.groups if os.path.isdir(group.path))
+    if there:
+        cgroup = open_existing(there)
+        cgroup.kill()
+        cgroup.remove()
+
+
+def close(paths: Paths, container_id: str) -> None:
+    """All is taken back."""
+    remove_file(_path(paths, container_id))
+
+
+def clear_live(paths: Paths, container_id: str) -> None:
+    """Remove the run folder of a container whose monitor is gone."""
+    folder = paths.live_container(container_id)
+    for name in ("control", "started", "alive"):
+        remove_file(f"{folder}/{name}")
+    try:
+        os.rmdir(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise
+
+
+def _path(paths: Paths, container_id: str) -> str:
+    return f"{paths.container(container_id)}/launch"

@@ -1,0 +1,71 @@
+"""What becomes a container's root: an image's layers, a plain folder, or this machine itself."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import UsageError, WrongPlatform
+from ..oci.imageconfig import ImageConfig
+from ..record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .engine import Engine
+    from .options import RunOptions
+
+HOST = "host"
+
+# Names of this machine as `uname` and as image configs spell them.
+_ARCHITECTURES = {
+    "x86_64": ("amd64", "386"),
+    "aarch64": ("arm64", "arm"),
+    "riscv64": ("riscv64",),
+    "ppc64le": ("ppc64le",),
+    "s390x": ("s390x",),
+}
+
+
+class Root(Record):
+    """``lowers`` are folders of the host, top first; ``image_id`` is empty without an image."""
+
+    lowers: tuple[str, ...]
+    config: ImageConfig
+    image_id: str = ""
+    is_host: bool = False
+
+    @classmethod
+    def of_options(cls, engine: Engine, options: RunOptions) -> Root:
+        """Find what was asked for.  Raises `ImageNotFound`, `UsageError`, `WrongPlatform`."""
+        if options.rootfs:
+            folder = os.path.abspath(options.image)
+            if not os.path.isdir(folder):
+                raise UsageError(f"rootfs {folder}: no such directory")
+            return cls(lowers=(folder,), config=ImageConfig())
+        if options.image == HOST:
+            return cls(lowers=("/",), config=ImageConfig(cmd=("/bin/sh",)), is_host=True)
+        return cls.of_image(engine, options.image)
+
+    @classmethod
+    def of_image(cls, engine: Engine, name: str) -> Root:
+        """The layers of an image in the store."""
+        image = engine.store.resolve(name)
+        here = os.uname().machine
+        fitting = _ARCHITECTURES.get(here, (here,))
+        if image.os not in ("linux", "") or image.architecture not in ("", *fitting):
+            raise WrongPlatform(
+                wanted=f"linux/{fitting[0]}", available=(f"{image.os}/{image.architecture}",)
+            )
+        return cls(
+            lowers=tuple(reversed(image.layers)), config=image.config, image_id=image.id
+        )
+
+    def argv(self, options: RunOptions) -> tuple[str, ...]:
+        """Entry point and arguments, by docker's rules."""
+        if options.entrypoint is not None:
+            argv = (*options.entrypoint, *options.command)
+        else:
+            entrypoint = self.config.entrypoint or ()
+            argv = (*entrypoint, *(options.command or self.config.cmd or ()))
+        if not argv:
+            raise UsageError("No command specified", hint="give one after the image's name")
+        return argv

@@ -1,0 +1,36 @@
+"""Signal names and numbers, as people write them."""
+
+from __future__ import annotations
+
+from ..errors import UsageError
+
+# x86-64 and arm64 agree on these.
+_NAMES = (
+    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP "
+    "TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
+).split()
+_NUMBERS = {name: number for number, name in enumerate(_NAMES, 1)}
+_REAL_TIME_FIRST, _REAL_TIME_LAST = 34, 64
+
+
+def signal_number(signal: str | int) -> int:
+    """The number of ``TERM``, ``SIGTERM``, ``15`` or ``RTMIN+3``; docker's words when it is none."""
+    text = str(signal).upper().removeprefix("SIG")
+    if text.isdigit() and 1 <= int(text) <= _REAL_TIME_LAST:
+        return int(text)
+    if text in _NUMBERS:
+        return _NUMBERS[text]
+    base, sign, offset = text.partition("+" if "+" in text else "-")
+    if base in ("RTMIN", "RTMAX") and (offset.isdigit() or not sign):
+        start = _REAL_TIME_FIRST if base == "RTMIN" else _REAL_TIME_LAST
+        number = start + (int(offset or 0) if sign != "-" else -int(offset))
+        if _REAL_TIME_FIRST <= number <= _REAL_TIME_LAST:
+            return number
+    raise UsageError(f"Invalid signal: {signal}")
+
+
+def signal_name(number: int) -> str:
+    """``SIGTERM`` for 15; a number without a name is ``signal N``."""
+    if 1 <= number <= len(_NAMES):
+        return "SIG" + _NAMES[number - 1]
+    return f"signal {number}"

@@ -1,0 +1,136 @@
+"""What a container is doing now, asked of the living and of the last exit record.
+
+Four questions in this order: does a monitor hold the lock (running, or on its
+way); is there an exit record (exited); is a run in progress that nobody
+watches any more (exited, and how is unknown); else it never ran (created).
+"""
+
+from __future__ import annotations
+
+from ..monitor import exitrecord
+from ..monitor.exitrecord import ExitRecord
+from ..record import Record
+from ..state.document import read_bytes
+from ..state.lock import is_held
+from . import journal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..paths import Paths
+
+CREATED = "created"
+RUNNING = "running"
+PAUSED = "paused"
+EXITED = "exited"
+
+UNKNOWN_END = "the monitor ended without a record: how the run ended is unknown"
+
+
+class Status(Record):
+    """``exit_code`` is None while it runs, after a signal, and when nobody knows."""
+
+    word: str
+    pid: int = 0
+    started_ns: int = 0
+    finished_ns: int = 0
+    exit_code: int | None = None
+    signal: int | None = None
+    error: str = ""
+    record: ExitRecord | None = None
+    verdict: str = ""
+    detail: str = ""
+
+    @property
+    def is_live(self) -> bool:
+        """There is a monitor."""
+        return self.word in (RUNNING, PAUSED)
+
+
+def status_of(paths: Paths, container_id: str) -> Status:
+    """Look once; the answer was true at some moment during the call."""
+    live = paths.live_container(container_id)
+    if is_held(f"{live}/alive"):
+        started = read_started(live)
+        if started is not None:
+            pid, started_ns = started
+            word = PAUSED if _is_frozen(paths, container_id) else RUNNING
+            return Status(word=word, pid=pid, started_ns=started_ns)
+        if is_held(f"{live}/alive"):
+            return Status(word=CREATED)
+    try:
+        text = read_bytes(f"{paths.container(container_id)}/exit")
+    except FileNotFoundError:
+        broken_off = journal.read(paths, container_id)
+        if broken_off is None:
+            return Status(word=CREATED)
+        return Status(
+            word=EXITED,
+            started_ns=broken_off.started_ns,
+            finished_ns=broken_off.started_ns,
+            error=UNKNOWN_END,
+            verdict=exitrecord.UNKNOWN,
+            detail=UNKNOWN_END,
+        )
+    return of_record(exitrecord.parse(text))
+
+
+def of_record(record: ExitRecord) -> Status:
+    """The status that an exit record tells."""
+    verdict, detail = exitrecord.verdict_of(record)
+    if record.status == "failed":
+        failure = exitrecord.describe_failure(record)
+        # docker leaves a container that could not be started in "created".
+        return Status(
+            word=CREATED,
+            finished_ns=record.finished_ns or 0,
+            exit_code=127 if record.reason == "not_found" else 126 if record.reason else 128,
+            error=str(failure),
+            record=record,
+            verdict=verdict,
+            detail=detail,
+        )
+    return Status(
+        word=EXITED,
+        pid=0,
+        started_ns=record.started_ns or 0,
+        finished_ns=record.finished_ns or 0,
+        exit_code=record.exit_code,
+        signal=record.signal,
+        error=UNKNOWN_END if verdict == exitrecord.UNKNOWN else "",
+        record=record,
+        verdict=verdict,
+        detail=detail,
+    )
+
+
+def read_started(live: str) -> tuple[int, int] | None:
+    """Process id and time of the start, from the monitor's ``started`` file."""
+    try:
+        text = read_bytes(f"{live}/started").decode("ascii", "replace")
+    except FileNotFoundError:
+        return None
+    facts = dict(line.partition(" ")[::2] for line in text.splitlines())
+    if not facts.get("pid", "").isdigit():
+        return None
+    started = facts.get("started_ns", "0")
+    return int(facts["pid"]), int(started) if started.isdigit() else 0
+
+
+def _is_frozen(paths: Paths, container_id: str) -> bool:
+    entry = journal.read(paths, container_id)
+    for group in entry.groups if entry is not None else ():
+        file, frozen = (
+            ("cgroup.freeze", b"1")
+            if group.version == 2
+            else ("freezer.state", b"FROZEN")
+            if "freezer" in group.controllers
+            else ("", b"")
+        )
+        if not file:
+            continue
+        try:
+            if read_bytes(f"{group.path}/{file}").strip() == frozen:
+                return True
+        except (FileNotFoundError, OSError):
+            continue
+    return False

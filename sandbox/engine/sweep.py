@@ -1,0 +1,144 @@
+"""Take back what the dead left: cheap, bounded, and at the head of every command.
+
+A run folder whose lock nobody holds belongs to a monitor that is gone, in good
+order or not.  Under the container's lock: kill and remove its cgroups, give a
+run that ended without a record one that says so, and remove the folder; a
+container that was to be removed after its run is removed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ..errors import ContainerNotFound, SandboxError
+from ..monitor import exitrecord
+from ..state import containers, lock, names, tree
+from ..state.document import replace_bytes
+from . import journal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..paths import Paths
+
+MOST_AT_ONCE = 256
+
+
+def sweep(paths: Paths, *, everything: bool = False) -> None:
+    """Look at the run folders, at most `MOST_AT_ONCE` of them unless ``everything``."""
+    try:
+        found = os.listdir(paths.live)
+    except FileNotFoundError:
+        found = []
+    if not everything and len(found) > MOST_AT_ONCE:
+        # A random window: every folder's turn comes, whoever calls.
+        first = int.from_bytes(os.urandom(4), "little") % len(found)
+        found = (found + found)[first : first + MOST_AT_ONCE]
+    for container_id in found:
+        live = paths.live_container(container_id)
+        if containers.is_id(container_id) and not lock.is_held(f"{live}/alive"):
+            settle(paths, container_id)
+    if everything:
+        _sweep_containers(paths)
+
+
+def settle(paths: Paths, container_id: str) -> None:
+    """Bring one container whose monitor may be gone to rest; busy ones are left alone."""
+    folder = paths.container(container_id)
+    if not os.path.isdir(folder):
+        journal.clear_live(paths, container_id)
+        return
+    try:
+        held = lock.try_take(f"{folder}/lock")
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if held is None:
+        return
+    with held:
+        settle_locked(paths, container_id)
+
+
+def settle_locked(paths: Paths, container_id: str) -> None:
+    """The same, by the one who holds the container's lock."""
+    live = paths.live_container(container_id)
+    if lock.is_held(f"{live}/alive"):
+        return
+    entry = journal.read(paths, container_id)
+    if entry is not None:
+        journal.undo(entry)
+        folder = paths.container(container_id)
+        if not os.path.exists(f"{folder}/exit"):
+            replace_bytes(
+                f"{folder}/exit",
+                exitrecord.lost(started_ns=entry.started_ns, finished_ns=time.time_ns()),
+            )
+        journal.close(paths, container_id)
+    journal.clear_live(paths, container_id)
+    if entry is not None:
+        try:
+            record = containers.read(paths, container_id)
+        except SandboxError:
+            return
+        if record.auto_remove:
+            discard(paths, record.id, record.name)
+
+
+def discard(paths: Paths, container_id: str, name: str) -> None:
+    """Remove a container that does not run, by the one who holds its lock.
+
+    The folder leaves the list by one rename; its tree is deleted afterwards,
+    and whatever is left of it is deleted by the next sweep of the staging folder.
+    """
+    names.release(paths, name, container_id)
+    trash = f"removed-{container_id}"
+    try:
+        os.rename(paths.container(container_id), f"{paths.staging}/{trash}")
+    except FileNotFoundError:
+        return
+    delete_tree(paths.staging, trash)
+
+
+def delete_tree(parent: str, name: str) -> None:
+    """Delete a tree in one of the engine's own folders; it may be gone."""
+    fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if not tree.remove_small(fd, name):
+            # Loading the native module costs milliseconds: for large trees only.
+            from ..layer.unpack import remove_tree
+
+            remove_tree(fd, name)
+    finally:
+        os.close(fd)
+
+
+def _sweep_containers(paths: Paths) -> None:
+    """Folders of containers that were broken off while being made or removed."""
+    for container_id in containers.ids(paths):
+        folder = paths.container(container_id)
+        try:
+            record = containers.read(paths, container_id)
+        except ContainerNotFound:
+            held = _try_take(f"{folder}/lock")
+            if held is not None:
+                with held:
+                    discard(paths, container_id, "")
+            continue
+        except SandboxError:
+            continue
+        owner = names.owner(paths, record.name)
+        unfinished = owner != container_id
+        if unfinished or (record.auto_remove and os.path.exists(f"{folder}/launch")):
+            held = _try_take(f"{folder}/lock")
+            if held is None:
+                continue
+            with held:
+                settle_locked(paths, container_id)
+                if unfinished and names.owner(paths, record.name) != container_id:
+                    discard(paths, container_id, record.name)
+
+
+def _try_take(path: str) -> lock.Lock | None:
+    try:
+        return lock.try_take(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
