@@ -1,0 +1,1 @@
+"""Images: the store, and archives in and out."""

@@ -1,0 +1,459 @@
+"""Take an image into the store: all of it, verified, or nothing.
+
+Blobs and layers are made in a staging folder.  Only when every digest, size and
+DiffID is what the documents say are they renamed into the store, blobs and layers
+first, then the image's document, then its names.  What goes wrong before that
+costs the staging folder; what dies in between is taken back by the next sweep.
+
+Layers are unpacked by two threads: the native unpacker gives up the interpreter's
+lock, and more threads than two have no more to win on one disk.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from .. import jsontext
+from ..errors import DamagedArchive, DigestMismatch, ImageNotFound, StoreError, StoreFull
+from ..layer.chain import chain_id
+from ..layer.unpack import unpack_layer
+from ..oci import descriptor as descriptors
+from ..oci import digest as digests
+from ..oci import imageconfig
+from ..oci.descriptor import Descriptor
+from ..oci.manifest import Manifest
+from ..record import Record, replace
+from .implied import settle_implied
+from .staging import Staging, Turn
+from .store import VERSION, Image, Layer, blobs_of, image_document, sync_folder, write_name
+from .streams import CHUNK, MAGIC_LENGTH, compression
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Protocol
+
+    from ..jsontext import Json
+    from ..oci.imageconfig import ImageDocument
+    from ..oci.reference import Reference
+    from .sources import Part
+    from .store import ImageStore
+
+    Progress = Callable[[str, int, int], None]
+
+    class Open(Protocol):
+        """Opens one layer's bytes, as often as they are needed."""
+
+        def __call__(self) -> Part:
+            """The bytes, which the caller closes."""
+
+
+THREADS = 2
+
+
+class LayerInput(Record):
+    """One layer to be taken in.  ``digest`` is empty and ``size`` -1 where nobody stated them."""
+
+    open: Open
+    digest: str = ""
+    size: int = -1
+    media_type: str = descriptors.OCI_LAYER
+
+
+class _Staged(Record):
+    """A layer that is ready in staging, or in the store already (``folder`` empty)."""
+
+    layer: Layer
+    folder: str
+    blob: str
+    implied: tuple[str, ...] = ()
+
+
+def ingest(
+    store: ImageStore,
+    config: bytes | Callable[[tuple[str, ...]], bytes],
+    layers: Sequence[LayerInput],
+    *,
+    names: Sequence[Reference] = (),
+    manifest: bytes = b"",
+    manifest_media_type: str = descriptors.OCI_MANIFEST,
+    progress: Progress | None = None,
+) -> str:
+    """Take in one image and name it; its id.
+
+    ``config`` is the document, or makes it from the DiffIDs, once those are known.
+    ``manifest`` is kept as it came; where there is none, one is made.  Raises
+    `DigestMismatch`, `DamagedArchive`, `DamagedDocument` or `StoreFull`, and has then
+    changed nothing.
+    """
+    if isinstance(config, bytes):
+        stated = imageconfig.parse(config).diff_ids
+        if len(stated) != len(layers):
+            raise DamagedArchive(
+                f"invalid manifest, layers length mismatch: expected {len(stated)}, "
+                f"got {len(layers)}"
+            )
+        turn = digests.hex_of(digests.of_bytes(config))
+    else:
+        turn = os.urandom(32).hex()
+    store.make_folders()
+    with full_store(store):
+        try:
+            with (
+                store.locked(shared=True),
+                Staging.create(store.paths.staging) as staging,
+                Turn(store.paths.staging, turn),
+            ):
+                work = _Ingest(store, staging, progress)
+                image_id = work.take(config, layers, manifest, manifest_media_type)
+                for name in names:
+                    write_name(store, staging, name, image_id)
+                return image_id
+        except BaseException:
+            # What a commit that failed half-way left behind.
+            store.sweep_staging()
+            raise
+
+
+class _Ingest:
+    """One image on its way in."""
+
+    def __init__(self, store: ImageStore, staging: Staging, progress: Progress | None) -> None:
+        self.store = store
+        self.staging = staging
+        self._progress = progress
+
+    def take(
+        self,
+        config: bytes | Callable[[tuple[str, ...]], bytes],
+        layers: Sequence[LayerInput],
+        manifest: bytes,
+        manifest_media_type: str,
+    ) -> str:
+        """Stage and commit, unless the whole image is there already; its id."""
+        if isinstance(config, bytes):
+            image_id = digests.of_bytes(config)
+            if _is_whole(self.store, image_id):
+                return image_id
+            staged = self._stage_all(layers, imageconfig.parse(config).diff_ids)
+        else:
+            staged = self._stage_all(layers, ("",) * len(layers))
+            config = config(tuple(item.layer.diff_id for item in staged))
+            image_id = digests.of_bytes(config)
+        if not manifest:
+            manifest = _made_manifest(config, image_id, staged)
+        document = imageconfig.parse(config)
+        image = _image(document, config, image_id, manifest, manifest_media_type, staged)
+        self._commit(image, staged, config, manifest)
+        return image_id
+
+    def _stage_all(
+        self, layers: Sequence[LayerInput], diff_ids: Sequence[str]
+    ) -> tuple[_Staged, ...]:
+        # Copy and unpack what the store does not have, all of it verified.  A DiffID that
+        # nobody stated is empty.
+        with ThreadPoolExecutor(THREADS) as pool:
+            waiting = [
+                pool.submit(self._stage, number, layer, diff_id, chain)
+                for number, (layer, diff_id, chain) in enumerate(
+                    zip(layers, diff_ids, _chain_ids(diff_ids), strict=True)
+                )
+            ]
+            try:
+                staged = tuple([work.result() for work in waiting])
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        staged = _chained(staged)
+        settle_implied(
+            [
+                (
+                    f"{item.folder}/tree"
+                    if item.folder
+                    else self.store.layer_path(item.layer.chain_id),
+                    item.implied,
+                )
+                for item in staged
+            ]
+        )
+        return staged
+
+    def _stage(self, number: int, given: LayerInput, diff_id: str, chain: str) -> _Staged:
+        known = _known_layer(self.store, chain, diff_id) if chain else None
+        if known is not None and given.digest and self._has_blob(given.digest, given.size):
+            return _Staged(
+                layer=_layer_of(known, chain, given.digest, given.size, given.media_type),
+                folder="",
+                blob="",
+            )
+        blob = f"{self.staging.path}/blob-{number}"
+        with given.open() as part:
+            if given.size not in (-1, part.size):
+                raise DamagedArchive(
+                    f"layer {given.digest}: {part.size} bytes, expected {given.size}"
+                )
+            kind = compression(part.start(MAGIC_LENGTH))
+            if kind not in ("", "gzip", "zstd"):
+                raise DamagedArchive(f"unsupported layer compression: {kind}")
+            fd = os.open(blob, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                part.copy_to(fd)
+                os.lseek(fd, 0, os.SEEK_SET)
+                if known is not None:
+                    return self._staged_again(fd, blob, given, known, chain, kind)
+                return self._unpacked(fd, blob, number, given, diff_id, chain, kind)
+            finally:
+                os.close(fd)
+
+    def _staged_again(
+        self, fd: int, blob: str, given: LayerInput, known: _Known, chain: str, kind: str
+    ) -> _Staged:
+        # The tree is here; the blob is not, or not in this compression.
+        digest, size = _digest_of(fd)
+        _same(given.digest, digest, what="layer")
+        if not kind:
+            _same(known.diff_id, digest, what="layer DiffID")
+        layer = _layer_of(known, chain, digest, size, _media_type(given, kind))
+        return _Staged(layer=layer, folder="", blob=blob)
+
+    def _unpacked(
+        self,
+        fd: int,
+        blob: str,
+        number: int,
+        given: LayerInput,
+        diff_id: str,
+        chain: str,
+        kind: str,
+    ) -> _Staged:
+        folder = f"{self.staging.path}/layer-{number}"
+        os.mkdir(folder, 0o700)
+        os.mkdir(f"{folder}/tree", 0o755)
+        os.chmod(f"{folder}/tree", 0o755)  # noqa: S103 - it becomes "/", whatever the umask
+        tree = os.open(f"{folder}/tree", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            found = unpack_layer(fd, tree, compression=kind or None)
+        finally:
+            os.close(tree)
+        _same(given.digest, found.digest, what="layer")
+        _same(diff_id, found.diff_id, what="layer DiffID")
+        layer = Layer(
+            diff_id=found.diff_id,
+            chain_id=chain,
+            digest=found.digest,
+            size=found.size,
+            media_type=_media_type(given, kind),
+            unpacked_bytes=found.unpacked_bytes,
+        )
+        self._report(found.digest, found.size, found.size)
+        return _Staged(layer=layer, folder=folder, blob=blob, implied=tuple(found.implied_dirs))
+
+    def _commit(
+        self, image: Image, staged: Sequence[_Staged], config: bytes, manifest: bytes
+    ) -> None:
+        store, staging = self.store, self.staging
+        blobs = {item.layer.digest: item.blob for item in staged if item.blob}
+        blobs[image.id] = staging.write("config", config)
+        blobs[image.manifest_digest] = staging.write("manifest", manifest)
+        document = staging.write("image", jsontext.encode(image_document(image)))
+        new = [item for item in staged if item.folder]
+        for item in new:
+            self._write_layer_document(item)
+        candidates = [f"layer {digests.hex_of(item.layer.chain_id)}" for item in new]
+        candidates += [f"blob {digests.hex_of(digest)}" for digest in blobs]
+        staging.propose(candidates)
+        _sync_file_system(staging.path)
+        try:
+            for digest, path in blobs.items():
+                os.rename(path, store.blob_path(digest))
+            for item in new:
+                tree = store.layer_path(item.layer.chain_id)
+                _rename_unless_there(item.folder, tree.removesuffix("/tree"))
+            for folder in (f"{store.paths.blobs}/sha256", store.paths.layers):
+                sync_folder(folder)
+            os.rename(document, store.id_path(image.id))
+            sync_folder(f"{store.paths.images}/ids")
+        except BaseException:
+            # Others may have found what is there already: the sweep weighs it when
+            # nobody is loading.
+            staging.leave()
+            raise
+
+    def _write_layer_document(self, item: _Staged) -> None:
+        layer = item.layer
+        document: Json = {
+            "version": VERSION,
+            "diffId": layer.diff_id,
+            "chainId": layer.chain_id,
+            "unpackedBytes": layer.unpacked_bytes,
+        }
+        folder = item.folder.rpartition("/")[2]
+        self.staging.write(f"{folder}/layer.json", jsontext.encode(document))
+
+    def _has_blob(self, digest: str, size: int) -> bool:
+        try:
+            status = os.stat(self.store.blob_path(digest))
+        except FileNotFoundError:
+            return False
+        return size in (-1, status.st_size)
+
+    def _report(self, what: str, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress(what, done, total)
+
+
+@contextmanager
+def full_store(store: ImageStore) -> Iterator[None]:
+    """Say `StoreFull` where the kernel says that there is no space."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StoreFull(store.paths.root) from error
+
+
+def _is_whole(store: ImageStore, image_id: str) -> bool:
+    if not store.has(image_id):
+        return False
+    try:
+        image = store.resolve(image_id, all_names=False)
+    except (ImageNotFound, StoreError):
+        return False  # damaged: taking it in again mends it
+    return all(os.path.exists(store.blob_path(digest)) for digest in blobs_of(image))
+
+
+class _Known(Record):
+    """What ``layer.json`` says of a layer in the store."""
+
+    diff_id: str
+    unpacked_bytes: int
+
+
+def _known_layer(store: ImageStore, chain: str, diff_id: str) -> _Known | None:
+    path = store.layer_path(chain).removesuffix("tree") + "layer.json"
+    try:
+        with open(path, "rb") as file:
+            value = jsontext.decode(file.read(1 << 16), what=path)
+    except FileNotFoundError:
+        return None
+    if not isinstance(value, dict) or value.get("diffId") != diff_id:
+        raise StoreError(f"{path} is not of the layer {chain}")
+    size = value.get("unpackedBytes")
+    return _Known(diff_id=diff_id, unpacked_bytes=size if isinstance(size, int) else 0)
+
+
+def _layer_of(known: _Known, chain: str, digest: str, size: int, media_type: str) -> Layer:
+    return Layer(
+        diff_id=known.diff_id,
+        chain_id=chain,
+        digest=digest,
+        size=size,
+        media_type=media_type,
+        unpacked_bytes=known.unpacked_bytes,
+    )
+
+
+def _media_type(given: LayerInput, kind: str) -> str:
+    # Where nobody stated a digest, nobody stated a media type either.
+    if given.digest:
+        return given.media_type
+    return f"{descriptors.OCI_LAYER}+{kind}" if kind else descriptors.OCI_LAYER
+
+
+def _chain_ids(diff_ids: Sequence[str]) -> list[str]:
+    # Empty from the first DiffID on that is not known.
+    chain_ids: list[str] = []
+    for diff_id in diff_ids:
+        parent = chain_ids[-1] if chain_ids else ""
+        known = diff_id and (parent or not chain_ids)
+        chain_ids.append(chain_id(parent, diff_id) if known else "")
+    return chain_ids
+
+
+def _chained(staged: Sequence[_Staged]) -> tuple[_Staged, ...]:
+    chain_ids = _chain_ids([item.layer.diff_id for item in staged])
+    return tuple(
+        replace(item, layer=replace(item.layer, chain_id=chain))
+        for item, chain in zip(staged, chain_ids, strict=True)
+    )
+
+
+def _made_manifest(config: bytes, image_id: str, staged: Sequence[_Staged]) -> bytes:
+    return Manifest(
+        media_type=descriptors.OCI_MANIFEST,
+        config=Descriptor(media_type=descriptors.OCI_CONFIG, digest=image_id, size=len(config)),
+        layers=tuple(
+            Descriptor(
+                media_type=item.layer.media_type, digest=item.layer.digest, size=item.layer.size
+            )
+            for item in staged
+        ),
+    ).encode()
+
+
+def _image(
+    document: ImageDocument,
+    config: bytes,
+    image_id: str,
+    manifest: bytes,
+    manifest_media_type: str,
+    staged: Sequence[_Staged],
+) -> Image:
+    layers = tuple(item.layer for item in staged)
+    return Image(
+        id=image_id,
+        names=(),
+        digests=(),
+        config=document.config,
+        layers=(),
+        created=document.created,
+        size=sum(layer.unpacked_bytes for layer in layers),
+        architecture=document.architecture,
+        os=document.os,
+        variant=document.variant,
+        manifest_digest=digests.of_bytes(manifest),
+        manifest_size=len(manifest),
+        manifest_media_type=manifest_media_type,
+        config_size=len(config),
+        layer_records=layers,
+    )
+
+
+def _same(expected: str, actual: str, *, what: str) -> None:
+    if expected and expected != actual:
+        raise DigestMismatch(what=what, expected=expected, actual=actual)
+
+
+def _digest_of(fd: int) -> tuple[str, int]:
+    made = hashlib.sha256()
+    size = 0
+    while part := os.read(fd, CHUNK):
+        made.update(part)
+        size += len(part)
+    return f"sha256:{made.hexdigest()}", size
+
+
+def _rename_unless_there(folder: str, target: str) -> None:
+    try:
+        os.rename(folder, target)
+    except OSError as error:
+        # Another image brought the same layer meanwhile; ours goes with the staging folder.
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+
+
+def _sync_file_system(path: str) -> None:
+    # One syncfs for some ten thousand files, where an fsync each would take minutes.
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(fd):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+    finally:
+        os.close(fd)

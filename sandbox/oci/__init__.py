@@ -1,0 +1,1 @@
+"""The OCI documents as frozen records: parse, check, write.  No I/O."""
