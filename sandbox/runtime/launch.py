@@ -1,0 +1,110 @@
+"""What a launch needs beside the `Spec`: where things are on this host, and what the monitor does.
+
+The `Spec` says what the container is; these settings say how it is kept.  Paths
+are the host's.
+"""
+
+from __future__ import annotations
+
+from ..record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+
+class Disk(Record):
+    """A file system image for the writable layer."""
+
+    path: str
+    fstype: str = "ext4"
+    options: str = ""
+
+
+class RootMount(Record):
+    """How the root is made.
+
+    ``overlay``: ``lowers`` top first under ``upper`` (with ``work``); both are
+    empty when a ``disk`` holds them.  ``host_root`` says that the lowest layer
+    is this machine's ``/``.  ``bind``: the one folder in ``lowers`` itself.
+    """
+
+    kind: Literal["overlay", "bind"]
+    lowers: tuple[str, ...]
+    upper: str = ""
+    work: str = ""
+    volatile: bool = False
+    readonly: bool = False
+    host_root: bool = False
+    disk: Disk | None = None
+
+
+class Log(Record):
+    """Kept output: the current file, bytes a file, number of files."""
+
+    path: str
+    max_bytes: int = 0
+    max_files: int = 1
+
+
+class Restart(Record):
+    """When the monitor carries out the plan again; ``max`` 0 is no bound."""
+
+    policy: Literal["no", "on-failure", "always", "unless-stopped"] = "no"
+    max: int = 0
+
+
+class Group(Record):
+    """One hierarchy's cgroup, made already: version 1 or 2, controllers joined by commas."""
+
+    version: int
+    controllers: str
+    path: str
+
+
+class Filter(Record):
+    """A compiled seccomp program and its ``SECCOMP_FILTER_FLAG_*``."""
+
+    program: bytes
+    flags: int = 0
+
+
+class ExitCommand(Record):
+    """What the monitor becomes when all is over."""
+
+    argv: tuple[str, ...]
+    env: tuple[str, ...] = ()
+
+
+class LaunchSettings(Record):
+    """Everything of a launch that is not in the `Spec`.
+
+    ``seccomp`` is the filter that is loaded; ``linux.seccomp`` of the `Spec` is
+    only read when it is None.  ``cgroup_view`` False leaves ``/sys/fs/cgroup``
+    an empty read-only folder: a dozen mounts less on a host with cgroup v1.
+    ``capability_bound`` has the capabilities that this process can hand on
+    (`capabilities.available`); others are left out of all sets.
+    """
+
+    id: str
+    state_dir: str
+    run_dir: str
+    mount_point: str
+    root: RootMount
+    groups: tuple[Group, ...] = ()
+    tty: bool = False
+    stdin_open: bool = False
+    stdin_once: bool = False
+    rows: int = 0
+    columns: int = 0
+    log: Log | None = None
+    wall_ms: int = 0
+    cpu_us: int = 0
+    output_bytes: int = 0
+    with_launcher: bool = False
+    exit_command: ExitCommand | None = None
+    restart: Restart | None = None
+    init: bool = False
+    seccomp: Filter | None = None
+    cgroup_view: bool = True
+    capability_bound: int = -1
