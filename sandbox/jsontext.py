@@ -103,9 +103,7 @@ def _scanner() -> Callable[[str], Any]:
     except (ImportError, AttributeError, TypeError):
         import json
 
-        decoder = json.JSONDecoder(
-            object_pairs_hook=_strict_pairs, parse_constant=_refuse_constant
-        )
+        decoder = json.JSONDecoder(object_pairs_hook=_strict_pairs, parse_constant=_refuse_constant)
         return decoder.decode
 
     def scan(text: str) -> Any:

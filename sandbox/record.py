@@ -13,7 +13,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Self, dataclass_transform
+    from typing import Any, dataclass_transform
 else:
 
     def dataclass_transform(**_flags):
@@ -28,9 +28,7 @@ class RecordType(type):
     _defaults: dict[str, Any]
     _setters: tuple[tuple[str, Any], ...]
 
-    def __new__(
-        cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]
-    ) -> RecordType:
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> RecordType:
         own = [
             field
             for field, kind in namespace.get("__annotations__", {}).items()

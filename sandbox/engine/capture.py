@@ -11,7 +11,6 @@ from .result import RunResult
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .container import Attachment
     from .engine import Engine
     from .options import RunOptions
 
@@ -34,7 +33,7 @@ def capture(engine: Engine, options: RunOptions, stdin: bytes | None, *, check: 
             os.set_blocking(mine, False)
             ours[name] = mine
             theirs.append(other)
-        container, launching = engine._create(options)  # noqa: SLF001 - a part of the engine
+        container, launching = engine._create(options)
         attachment = container.start_prepared(
             launching, (theirs[0], theirs[1], theirs[2]), with_launcher=True
         )
@@ -46,7 +45,7 @@ def capture(engine: Engine, options: RunOptions, stdin: bytes | None, *, check: 
         except BaseException:
             # Interrupted: the monitor sees the socket close, and ends the container.
             attachment.close()
-            _settle(attachment)
+            container.rest()
             raise
     finally:
         for fd in list(opened):
@@ -107,15 +106,6 @@ def _exchange(opened: list[int], ours: dict[str, int], data: bytes) -> dict[str,
                 del names[fd]
                 _drop(opened, fd)
     return {name: b"".join(found) for name, found in parts.items()}
-
-
-def _settle(attachment: Attachment) -> None:
-    from . import sweep
-
-    container = attachment.container
-    live = f"{container.engine_paths.live_container(container.id)}/alive"
-    container.wait_released(live)
-    sweep.settle(container.engine_paths, container.id)
 
 
 def _keep(opened: list[int], fd: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..errors import ContainerNotFound, LaunchFailed, MonitorLost, UsageError, WrongStatus
+from ..errors import ContainerNotFound, MonitorLost, UsageError, WrongStatus
 from ..monitor import client, exitrecord
 from ..state import lock
 from ..state.document import read_bytes, remove_file, replace_bytes
@@ -146,22 +146,35 @@ class Container:
                     container=self.id,
                     status=status.word,
                 )
-            return self._start_locked(stdio, size, with_launcher, None)
+            launching = Launching.again(self._engine, self._record, self.options)
+            return self._start_locked(launching, stdio, size, with_launcher)
+
+    def start_prepared(
+        self,
+        launching: Launching,
+        stdio: tuple[int, int, int] | None = None,
+        *,
+        size: tuple[int, int] = (24, 80),
+        with_launcher: bool = False,
+    ) -> Attachment:
+        """Start a container that was made a moment ago, with what is known about it."""
+        with self._lock():
+            return self._start_locked(launching, stdio, size, with_launcher)
 
     def _start_locked(
         self,
+        launching: Launching,
         stdio: tuple[int, int, int] | None,
         size: tuple[int, int],
         with_launcher: bool,
-        prepared: Launching | None,
     ) -> Attachment:
-        launching = prepared or Launching.again(self._engine, self._record, self.options)
         try:
             launch = launching.start(stdio, size=size, with_launcher=with_launcher)
-        except LaunchFailed:
+        except BaseException:
             if self.auto_remove:
                 sweep.discard(self._paths, self.id, self.name)
             raise
+        write_enforcement(self.folder, launching.enforcement)
         return Attachment(self, launch, launching.enforcement)
 
     def wait(self) -> ExitRecord:
@@ -219,7 +232,7 @@ class Container:
                     control.wait_for_exit(timeout_s=10.0)
         except MonitorLost:
             pass
-        self._rest()
+        self.rest()
 
     def remove(self, *, force: bool = False, volumes: bool = False) -> None:
         """Remove the container and its writable layer; with ``force`` a running one too."""
@@ -312,7 +325,8 @@ class Container:
                 break
             time.sleep(0.002)
 
-    def _rest(self) -> None:
+    def rest(self) -> None:
+        """Wait for the monitor to be gone, a moment at most, and take back what it had."""
         live = f"{self._paths.live_container(self.id)}/alive"
         deadline = time.monotonic() + 2.0
         while lock.is_held(live) and time.monotonic() < deadline:
@@ -379,7 +393,7 @@ class Attachment:
 
     def _finish(self) -> int | None:
         container = self.container
-        paths = container._paths  # noqa: SLF001 - one subject in one file
+        paths = container._paths
         self._launch.close()
         try:
             held = lock.take(f"{container.folder}/lock")
@@ -436,4 +450,3 @@ def check_stop_signal(signal: str) -> None:
         signal_number(signal)
     except UsageError:
         raise UsageError(f"Invalid signal: {signal}") from None
-

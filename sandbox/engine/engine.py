@@ -18,8 +18,9 @@ from . import sweep
 from .capture import capture
 from .container import Attachment, Container
 from .launching import Launching
-from .options import RunOptions, options_document, options_from_document, parse_options
+from .options import RunOptions, options_document, parse_options
 from .root import Root
+from .status import status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ..image.store import Image, ImageStore
     from ..state.containers import ContainerRecord
     from .result import RunResult
+    from .status import Status
 
 __all__ = ["Engine"]
 
@@ -92,9 +94,7 @@ class Engine:
 
     # Containers
 
-    def create(
-        self, image: str, command: Iterable[str] = (), /, **keywords: Any
-    ) -> Container:
+    def create(self, image: str, command: Iterable[str] = (), /, **keywords: Any) -> Container:
         """Make a container that is ready to start.
 
         Keywords are the options of ``run``, by their long names; see
@@ -156,9 +156,7 @@ class Engine:
         """Create and start in one go; a container that cannot start stays, unless ``rm``."""
         options = parse_options(image, command, keywords)
         container, launching = self._create(options)
-        return container.start_prepared(
-            launching, stdio, size=size, with_launcher=with_launcher
-        )
+        return container.start_prepared(launching, stdio, size=size, with_launcher=with_launcher)
 
     def run(
         self,
@@ -199,9 +197,7 @@ class Engine:
         """
         sweep.sweep(self.paths, everything=True)
         found = []
-        for container_id in (
-            containers.ids(self.paths) if all else _live_ids(self.paths)
-        ):
+        for container_id in containers.ids(self.paths) if all else _live_ids(self.paths):
             try:
                 found.append(Container(self, containers.read(self.paths, container_id)))
             except SandboxError:
@@ -209,6 +205,10 @@ class Engine:
         if not all:
             found = [each for each in found if each.status().is_live]
         return tuple(sorted(found, key=lambda each: each.created_ns, reverse=True))
+
+    def status(self, container_id: str) -> Status:
+        """What the container of this full id is doing."""
+        return status_of(self.paths, container_id)
 
     def sweep(self) -> None:
         """Take back whatever the dead left."""
@@ -273,11 +273,6 @@ class Engine:
             except SandboxError:
                 pass
         return "TERM"
-
-
-def kept_options(record: ContainerRecord) -> RunOptions:
-    """The options in a container's document."""
-    return options_from_document(record.options)
 
 
 def _make_private(path: str) -> None:

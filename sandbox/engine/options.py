@@ -30,7 +30,9 @@ class InvalidOption(UsageError):
 
     def __init__(self, option: str, value: object, problem: str) -> None:
         self.option, self.value, self.problem = option, value, problem
-        super().__init__(f'invalid argument "{value}" for "--{option.replace("_", "-")}": {problem}')
+        super().__init__(
+            f'invalid argument "{value}" for "--{option.replace("_", "-")}": {problem}'
+        )
 
 
 class VolumeMount(Record):
@@ -404,7 +406,7 @@ def _absolute_target(text: str, target: str, kind: str) -> None:
     if not target.startswith("/"):
         raise UsageError(
             f"invalid volume specification: '{text}': invalid mount config for type "
-            f'"{kind}": invalid mount path: \'{target}\' mount path must be absolute'
+            f"\"{kind}\": invalid mount path: '{target}' mount path must be absolute"
         )
     if target.rstrip("/") == "" or "/../" in target + "/":
         raise UsageError(f"invalid volume specification: '{text}': destination can't be '/'")
@@ -435,9 +437,7 @@ def _volumes(option: str, value: Any) -> tuple[VolumeMount, ...]:
         _absolute_target(text, target, kind)
         unknown = [w for w in words if w not in _BIND_WORDS | {"ro", "rw", "z", "Z", "nocopy"}]
         if unknown:
-            raise UsageError(
-                f"invalid volume specification: '{text}': invalid mode: {unknown[0]}"
-            )
+            raise UsageError(f"invalid volume specification: '{text}': invalid mode: {unknown[0]}")
         found.append(
             VolumeMount(
                 kind=kind,
@@ -480,9 +480,7 @@ def parse_mount(text: str) -> VolumeMount:
     target = ""
     for key in ("target", "destination", "dst"):
         target = values.pop(key, target)
-    readonly = any(
-        values.pop(key, "false") not in ("false", "0") for key in ("readonly", "ro")
-    )
+    readonly = any(values.pop(key, "false") not in ("false", "0") for key in ("readonly", "ro"))
     if kind not in ("bind", "volume", "tmpfs"):
         raise UsageError(f"invalid mount config: unknown mount type {kind!r}")
     if not target:

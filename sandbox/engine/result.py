@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 class Enforced(Record):
     """How one limit is enforced: ``by`` is ``cgroup2``, ``cgroup1``, ``rlimit``, ``monitor``,
-    ``disk`` or ``none``."""
+    ``disk`` or ``none``.
+    """
 
     limit: str
     by: str

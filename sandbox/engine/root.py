@@ -48,16 +48,14 @@ class Root(Record):
     @classmethod
     def of_image(cls, engine: Engine, name: str) -> Root:
         """The layers of an image in the store."""
-        image = engine.store.resolve(name)
+        image = engine.store.resolve(name, all_names=False)
         here = os.uname().machine
         fitting = _ARCHITECTURES.get(here, (here,))
         if image.os not in ("linux", "") or image.architecture not in ("", *fitting):
             raise WrongPlatform(
                 wanted=f"linux/{fitting[0]}", available=(f"{image.os}/{image.architecture}",)
             )
-        return cls(
-            lowers=tuple(reversed(image.layers)), config=image.config, image_id=image.id
-        )
+        return cls(lowers=tuple(reversed(image.layers)), config=image.config, image_id=image.id)
 
     def argv(self, options: RunOptions) -> tuple[str, ...]:
         """Entry point and arguments, by docker's rules."""

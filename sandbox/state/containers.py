@@ -85,7 +85,7 @@ def read(paths: Paths, container_id: str) -> ContainerRecord:
         labels, argv, options = value["labels"], value["argv"], value["options"]
         name, created_ns = value["name"], value["created_ns"]
         image, image_id = value["image"], value["image_id"]
-        good = (
+        if not (
             isinstance(labels, dict)
             and isinstance(argv, list)
             and isinstance(options, dict)
@@ -93,12 +93,8 @@ def read(paths: Paths, container_id: str) -> ContainerRecord:
             and isinstance(created_ns, int)
             and isinstance(image, str)
             and isinstance(image_id, str)
-        )
-        if not good:
+        ):
             raise DamagedDocument(what=path, problem="a field has another type")
-        assert isinstance(labels, dict) and isinstance(argv, list) and isinstance(options, dict)
-        assert isinstance(name, str) and isinstance(created_ns, int)
-        assert isinstance(image, str) and isinstance(image_id, str)
         return ContainerRecord(
             id=container_id,
             name=name,

@@ -16,21 +16,22 @@ if TYPE_CHECKING:
     from ..paths import Paths
 
 _LEFT = (
-    "agile amber azure bold brave bright brisk calm candid clever cosmic crisp curious daring deft "
-    "eager earnest elegant fair fearless fluent frank gentle golden grand happy hardy honest humble "
-    "jolly keen kind lively lucid lunar mellow merry mild modest nimble noble patient placid plucky "
-    "polite proud quick quiet rapid ready serene sharp silent silver sincere solid steady stoic "
-    "sturdy subtle sunny swift tidy tranquil trusty upbeat valiant vivid warm wise witty zesty"
+    "agile amber azure bold brave bright brisk calm candid clever cosmic crisp curious daring "
+    "deft eager earnest elegant fair fearless fluent frank gentle golden grand happy hardy "
+    "honest humble jolly keen kind lively lucid lunar mellow merry mild modest nimble noble "
+    "patient placid plucky polite proud quick quiet rapid ready serene sharp silent silver "
+    "sincere solid steady stoic sturdy subtle sunny swift tidy tranquil trusty upbeat valiant "
+    "vivid warm wise witty zesty"
 ).split()
 _RIGHT = (
-    "abel agnesi archimedes babbage banach bardeen bernoulli bohr boole borg brahe cantor carson "
-    "cerf church clarke codd curie darwin dijkstra dirac edison einstein engelbart euclid euler "
-    "faraday fermat fermi feynman franklin galileo galois gauss germain goedel goldberg gould "
-    "hamilton hawking heisenberg hilbert hodgkin hopper hypatia jepsen johnson joliot kalam kepler "
-    "knuth kovalevskaya lamarr lamport leakey liskov lovelace mccarthy meitner mendel mirzakhani "
-    "morse napier newton nobel noether panini pascal pasteur payne perlman pike planck poincare "
-    "ptolemy ramanujan ride ritchie rosalind shannon sinoussi tesla thompson torvalds turing "
-    "villani volhard wescoff wilson wright yalow yonath"
+    "abel agnesi archimedes babbage banach bardeen bernoulli bohr boole borg brahe cantor "
+    "carson cerf church clarke codd curie darwin dijkstra dirac edison einstein engelbart "
+    "euclid euler faraday fermat fermi feynman franklin galileo galois gauss germain goedel "
+    "goldberg gould hamilton hawking heisenberg hilbert hodgkin hopper hypatia jepsen johnson "
+    "joliot kalam kepler knuth kovalevskaya lamarr lamport leakey liskov lovelace mccarthy "
+    "meitner mendel mirzakhani morse napier newton nobel noether panini pascal pasteur payne "
+    "perlman pike planck poincare ptolemy ramanujan ride ritchie rosalind shannon sinoussi "
+    "tesla thompson torvalds turing villani volhard wescoff wilson wright yalow yonath"
 ).split()
 
 

@@ -1,0 +1,70 @@
+"""Remove images, by docker's rules on who is in the way."""
+
+from __future__ import annotations
+
+from ..errors import ObjectInUse, SandboxError
+from ..state import containers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..state.containers import ContainerRecord
+    from .engine import Engine
+
+
+def remove_image(engine: Engine, name: str, *, force: bool) -> tuple[tuple[str, ...], str | None]:
+    """Names taken away, and the id removed, if it was; `ObjectInUse` names who is in the way."""
+    store = engine.store
+    found = store.resolve(name, all_names=False)
+    image = store.resolve(found.id)
+    short = image.id.removeprefix("sha256:")[:12]
+    users = users_of(engine, image.id)
+    if found.names:
+        if len(image.names) > 1:
+            return (store.untag(name),), None
+        if users and not force:
+            raise ObjectInUse(
+                f'conflict: unable to remove repository reference "{name}" (must force) - '
+                f"container {users[0].id[:12]} is using its referenced image {short}",
+                users=tuple(each.id for each in users),
+                hint=f"`sandbox rm {users[0].name}` removes that container",
+            )
+        if users:
+            # In use: the name goes, the image stays.
+            return (store.untag(name),), None
+    else:
+        running = [each for each in users if engine.status(each.id).is_live]
+        if running:
+            raise ObjectInUse(
+                f"conflict: unable to delete {short} (cannot be forced) - "
+                f"image is being used by running container {running[0].id[:12]}",
+                users=tuple(each.id for each in running),
+                hint=f"`sandbox rm -f {running[0].name}` stops and removes that container",
+            )
+        if users:
+            raise ObjectInUse(
+                f"conflict: unable to delete {short} (must be forced) - "
+                f"image is being used by stopped container {users[0].id[:12]}",
+                users=tuple(each.id for each in users),
+                hint=f"`sandbox rm {users[0].name}` removes that container",
+            )
+        if len(image.names) > 1 and not force:
+            raise ObjectInUse(
+                f"conflict: unable to delete {short} (must be forced) - "
+                "image is referenced in multiple repositories",
+                hint=f"`sandbox rmi {' '.join(image.names)}` removes all of its names",
+            )
+    gone = store.delete(image.id)
+    return gone.untagged, image.id
+
+
+def users_of(engine: Engine, image_id: str) -> list[ContainerRecord]:
+    """The containers made from an image."""
+    found = []
+    for container_id in containers.ids(engine.paths):
+        try:
+            record = containers.read(engine.paths, container_id)
+        except SandboxError:
+            continue
+        if record.image_id == image_id:
+            found.append(record)
+    return found

@@ -1,0 +1,299 @@
+"""A start, from the decision to the running monitor; everything undone if it fails.
+
+check         what can be refused before anything is made
+make_folders  the writable layer and the files under /etc
+start         lock, journal, cgroups, plan, monitor: in this order, so that whatever
+              is made was written down before
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from ..errors import HostLacks, LaunchFailed, LimitUnavailable, SandboxError, StoreFull
+from ..monitor import client
+from ..native.plan import describe, encode
+from ..runtime.launch import Disk, Group, LaunchSettings, Log, RootMount
+from ..runtime.plan import compile_plan
+from ..state import lock
+from ..state.document import remove_file
+from . import disk, etc, journal
+from .options import options_from_document
+from .result import Enforced
+from .root import Root
+from .specify import seccomp_filter, specify
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cgroups import Cgroup
+
+    from ..native.plan import Op
+    from ..oci.spec import Spec
+    from ..state.containers import ContainerRecord
+    from .engine import Engine
+    from .options import RunOptions
+
+
+class Launching:
+    """Everything that is decided about one start of one container."""
+
+    def __init__(
+        self, engine: Engine, record: ContainerRecord, options: RunOptions, root: Root
+    ) -> None:
+        self.engine = engine
+        self.record = record
+        self.options = options
+        self.root = root
+        self.enforcement: tuple[Enforced, ...] = ()
+
+    @classmethod
+    def again(cls, engine: Engine, record: ContainerRecord, options: RunOptions) -> Launching:
+        """For a container that is there already."""
+        if record.image_id:
+            root = Root.of_image(engine, record.image_id)
+        else:
+            root = Root.of_options(engine, options)
+        return cls(engine, record, options, root)
+
+    @property
+    def folder(self) -> str:
+        """The container's folder."""
+        return self.engine.paths.container(self.record.id)
+
+    @property
+    def live(self) -> str:
+        """The container's run folder."""
+        return self.engine.paths.live_container(self.record.id)
+
+    @property
+    def hostname(self) -> str:
+        """As asked for, or the start of the id."""
+        if self.options.uts == "host":
+            return os.uname().nodename
+        return self.options.hostname or self.record.id[:12]
+
+    def check(self) -> None:
+        """Refuse what cannot work, before the container exists."""
+        from .container import check_stop_signal
+
+        if self.options.stop_signal:
+            check_stop_signal(self.options.stop_signal)
+        self._specify()
+
+    def make_folders(self) -> None:
+        """The writable layer, or its disk, and the files under /etc."""
+        folder = self.folder
+        if self.options.storage_size is not None:
+            disk.make(f"{folder}/disk.img", self.options.storage_size)
+        else:
+            os.mkdir(f"{folder}/upper", 0o755)
+            os.mkdir(f"{folder}/work", 0o700)
+        etc.write(folder, self.options, self.hostname)
+
+    def start(
+        self,
+        stdio: tuple[int, int, int] | None,
+        *,
+        size: tuple[int, int],
+        with_launcher: bool,
+    ) -> client.Launch:
+        """Start it; returns when the program has been executed.
+
+        Called by the one who holds the container's lock, for a container that
+        does not run.
+        """
+        engine, container_id = self.engine, self.record.id
+        spec = self._specify()
+        try:
+            os.mkdir(self.live, 0o700)
+        except FileExistsError:
+            pass
+        alive = lock.take(f"{self.live}/alive")
+        try:
+            name = f"sandbox-{container_id}"
+            journal.write(
+                engine.paths,
+                container_id,
+                engine.layout,
+                name,
+                self.options.cgroup_parent.strip("/"),
+                time.time_ns(),
+            )
+            remove_file(f"{self.folder}/exit")
+            cgroup = self._make_cgroup(name, spec)
+            plan = self._plan(spec, cgroup, stdio is not None, size, with_launcher)
+            if engine.debug is not None:
+                engine.debug(describe(plan))
+            return self._start_monitor(encode(plan), alive, stdio)
+        except BaseException as error:
+            # The lock is shared with a monitor that may still be going down.
+            alive.close()
+            self._undo()
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StoreFull(self.folder) from error
+            raise
+
+    def _start_monitor(
+        self, plan: bytes, alive: lock.Lock, stdio: tuple[int, int, int] | None
+    ) -> client.Launch:
+        nothing = -1
+        if stdio is None:
+            nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            stdio = (nothing, nothing, nothing)
+        try:
+            launch = client.start(
+                plan, run_dir=self.live, lock_fd=alive.fd, stdio=stdio, id=self.record.id
+            )
+        finally:
+            if nothing >= 0:
+                os.close(nothing)
+        alive.close()
+        try:
+            launch.wait_started()
+        except BaseException:
+            launch.close()
+            launch.wait_gone()
+            raise
+        return launch
+
+    def _undo(self) -> None:
+        paths, container_id = self.engine.paths, self.record.id
+        try:
+            entry = journal.read(paths, container_id)
+            if entry is not None:
+                journal.undo(entry)
+            journal.close(paths, container_id)
+            journal.clear_live(paths, container_id)
+        except (OSError, SandboxError):
+            # The first error counts; the journal stays, and the next sweep tries again.
+            return
+
+    def _specify(self) -> Spec:
+        return specify(
+            self.engine, self.record, self.options, self.root, self.folder, self.hostname
+        )
+
+    def _make_cgroup(self, name: str, spec: Spec) -> Cgroup:
+        import cgroups
+
+        from ..runtime.resources import to_limits
+
+        options = self.options
+        allowed = [*options.allow_unenforced, "devices", "pids", "memory.swap"]
+        if options.pids_limit is not None and "pids" not in options.allow_unenforced:
+            allowed.remove("pids")
+        try:
+            cgroup = cgroups.create(
+                self.engine.layout,
+                name,
+                to_limits(spec.linux.resources),
+                parent=options.cgroup_parent.strip("/"),
+                allow_missing=allowed,
+            )
+        except cgroups.LimitUnavailable as error:
+            raise LimitUnavailable(error.limit, reason=error.reason) from error
+        except cgroups.CgroupError as error:
+            raise HostLacks(f"cannot make the container's cgroup: {error}") from error
+        self.enforcement = (
+            *(Enforced(limit=each.limit, by=each.by) for each in cgroup.enforcement),
+            *self._enforced_elsewhere(),
+        )
+        return cgroup
+
+    def _enforced_elsewhere(self) -> list[Enforced]:
+        options = self.options
+        found = [
+            Enforced(limit=limit, by="monitor")
+            for limit, value in (
+                ("timeout", options.timeout_s),
+                ("cpu_time", options.cpu_time_s),
+                ("output_limit", options.output_limit),
+            )
+            if value is not None
+        ]
+        if options.storage_size is not None:
+            found.append(Enforced(limit="storage", by="disk"))
+        found += [Enforced(limit=f"ulimit.{each.name}", by="rlimit") for each in options.ulimit]
+        return found
+
+    def _plan(
+        self,
+        spec: Spec,
+        cgroup: Cgroup,
+        is_attached: bool,
+        size: tuple[int, int],
+        with_launcher: bool,
+    ) -> tuple[Op, ...]:
+        options, folder, paths = self.options, self.folder, self.engine.paths
+        has_log = options.log_driver != "none"
+        return compile_plan(
+            spec,
+            LaunchSettings(
+                id=self.record.id,
+                state_dir=folder,
+                run_dir=self.live,
+                mount_point=paths.mount_point,
+                root=self._root_mount(),
+                groups=tuple(
+                    Group(
+                        version=group.version,
+                        controllers=",".join(group.controllers),
+                        path=group.path,
+                    )
+                    for group in cgroup.groups
+                ),
+                tty=options.tty,
+                stdin_open=options.interactive,
+                stdin_once=options.interactive and is_attached,
+                rows=size[0],
+                columns=size[1],
+                log=Log(
+                    path=f"{folder}/log",
+                    max_bytes=options.log_max_size,
+                    max_files=options.log_max_file,
+                )
+                if has_log
+                else None,
+                wall_ms=_scaled(options.timeout_s, 1000),
+                cpu_us=_scaled(options.cpu_time_s, 1000000),
+                output_bytes=options.output_limit or 0,
+                with_launcher=with_launcher,
+                init=options.init,
+                seccomp=seccomp_filter(self.engine, options, spec),
+            ),
+        )
+
+    def _root_mount(self) -> RootMount:
+        options, folder, root = self.options, self.folder, self.root
+        if options.storage_size is not None:
+            return RootMount(
+                kind="overlay",
+                lowers=root.lowers,
+                host_root=root.is_host,
+                readonly=options.read_only,
+                disk=Disk(path=f"{folder}/disk.img"),
+            )
+        volatile = options.rm if options.volatile is None else options.volatile
+        return RootMount(
+            kind="overlay",
+            lowers=root.lowers,
+            upper=f"{folder}/upper",
+            work=f"{folder}/work",
+            volatile=volatile,
+            readonly=options.read_only,
+            host_root=root.is_host,
+        )
+
+
+def kept_options(record: ContainerRecord) -> RunOptions:
+    """The options in a container's document."""
+    return options_from_document(record.options)
+
+
+def _scaled(seconds: float | None, factor: int) -> int:
+    return 0 if seconds is None else max(1, round(seconds * factor))
+
+
+__all__ = ["LaunchFailed", "Launching", "kept_options"]
