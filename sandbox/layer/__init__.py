@@ -1,0 +1,1 @@
+"""Tar in, tar out: one layer and the tree it stands for."""

@@ -1,0 +1,156 @@
+"""Types of the compiled module, by hand; what they mean is in the headers."""
+
+from collections.abc import Sequence
+from typing import Final, Literal, overload
+
+class Array:
+    """A C array or pointer, opaque but for `FFI.string` and `FFI.buffer`."""
+
+    def __getitem__(self, index: int) -> int: ...
+
+class Pointer:
+    """A pointer to a number or to a pointer."""
+
+    def __getitem__(self, index: int) -> int: ...
+
+class OwnedBytes:
+    def __getitem__(self, index: int) -> Array: ...
+
+class Fault:
+    kind: int
+    error: int
+    call: Array
+    entry: Array
+    problem: Array
+
+class Progress:
+    read: int
+    entries: int
+    cancel: int
+
+class StreamOptions:
+    fd: int
+    compression: int
+    expected_size: int
+    max_bytes: int
+    max_ratio: int
+    ratio_floor: int
+
+class StreamSums:
+    size: int
+    plain_size: int
+    digest: Array
+    plain_digest: Array
+    compression: int
+
+class TarBounds:
+    max_path: int
+    max_pax: int
+    max_xattr: int
+    max_segments: int
+
+class UnpackOptions:
+    stream: StreamOptions
+    tar: TarBounds
+    max_entries: int
+    root: int
+    flags: int
+    opaque_xattr: Array
+
+class UnpackResult:
+    sums: StreamSums
+    entries: int
+    content_bytes: int
+    passed_over: int
+    implied: Array
+    implied_bytes: int
+
+class FilterCondition:
+    argument: int
+    op: int
+    value: int
+    value2: int
+
+class FilterRule:
+    name: Array
+    action: int
+    condition_count: int
+    conditions: Sequence[FilterCondition]
+
+class FilterRules:
+    def __getitem__(self, index: int) -> FilterRule: ...
+
+class FilterOptions:
+    default_action: int
+    bad_arch_action: int
+    architectures: Array
+    architecture_count: int
+    rules: FilterRules
+    rule_count: int
+
+class FFI:
+    NULL: Final[Array]
+
+    @overload
+    def new(self, cdecl: Literal["struct fault *"]) -> Fault: ...
+    @overload
+    def new(self, cdecl: Literal["struct progress *"]) -> Progress: ...
+    @overload
+    def new(self, cdecl: Literal["struct stream_options *"]) -> StreamOptions: ...
+    @overload
+    def new(self, cdecl: Literal["struct stream_sums *"]) -> StreamSums: ...
+    @overload
+    def new(self, cdecl: Literal["struct unpack_options *"]) -> UnpackOptions: ...
+    @overload
+    def new(self, cdecl: Literal["struct unpack_result *"]) -> UnpackResult: ...
+    @overload
+    def new(self, cdecl: Literal["struct filter_options *"]) -> FilterOptions: ...
+    @overload
+    def new(self, cdecl: Literal["struct filter_rule[]"], init: int) -> FilterRules: ...
+    @overload
+    def new(self, cdecl: Literal["uint32_t[]"], init: Sequence[int]) -> Array: ...
+    @overload
+    def new(self, cdecl: Literal["char[]"], init: bytes) -> Array: ...
+    @overload
+    def new(self, cdecl: Literal["uint64_t *", "size_t *"]) -> Pointer: ...
+    @overload
+    def new(self, cdecl: Literal["uint8_t **"]) -> OwnedBytes: ...
+    def string(self, cdata: Array) -> bytes: ...
+    def buffer(self, cdata: Array, size: int = ...) -> memoryview: ...
+
+class Lib:
+    FAULT_NONE: Final[int]
+    FAULT_SYSTEM: Final[int]
+    FAULT_DAMAGED: Final[int]
+    FAULT_UNSAFE: Final[int]
+    FAULT_CANCELLED: Final[int]
+    COMPRESSION_DETECT: Final[int]
+    COMPRESSION_NONE: Final[int]
+    COMPRESSION_GZIP: Final[int]
+    COMPRESSION_ZSTD: Final[int]
+    UNPACK_APPLY: Final[int]
+    UNPACK_ROOTLESS: Final[int]
+
+    def unpack_layer(
+        self, options: UnpackOptions, progress: Progress, result: UnpackResult, fault: Fault
+    ) -> int: ...
+    def unpack_result_free(self, result: UnpackResult) -> None: ...
+    def stream_copy(
+        self,
+        options: StreamOptions,
+        out_fd: int,
+        progress: Progress,
+        sums: StreamSums,
+        fault: Fault,
+    ) -> int: ...
+    def tree_remove(self, dir_fd: int, name: bytes) -> int: ...
+    def tree_size(self, dir_fd: int, size: Pointer, inodes: Pointer) -> int: ...
+    def inroot_open(self, root: int, path: bytes, flags: int, mode: int) -> int: ...
+    def filter_compile(
+        self, options: FilterOptions, program: OwnedBytes, size: Pointer, bad_rule: Pointer
+    ) -> int: ...
+    def filter_free(self, program: Array) -> None: ...
+    def filter_architecture(self, name: bytes) -> int: ...
+
+ffi: Final[FFI]
+lib: Final[Lib]

@@ -1,0 +1,1051 @@
+/* One layer becomes a tree.
+ *
+ * May assume: nobody else changes the tree below `root` meanwhile (it is a staging folder of ours);
+ * everything in the archive is hostile.  Every name is cut into parent and last component; the
+ * parent is found below root by handle (inroot.c: links in it are followed as a process chrooted to
+ * root would, so `lib/x` under a link `lib -> usr/lib` lands in usr/lib, and no link leads
+ * outside), and every object is made with an *at call on the parent's handle that does not follow
+ * the last component.  Metadata goes through the new object's own descriptor.
+ *
+ * The last entry for a name wins.  Directories get their final mode, default ACL and times at the
+ * end, deepest first: until then they are owner-accessible and without set-group-id, so that what
+ * is made in them has the owner that the archive says.  Memory: the reader's, one handle, and one
+ * record for each directory (bounded by RECORD_BYTES in all).
+ *
+ * A whiteout speaks of lower layers only.  In overlay form it is a 0:0 device where this layer has
+ * nothing of that name, or the opaque mark on a directory where it has; in applied form what it
+ * names is deleted unless this layer made it, which a set of (parent inode, name) hashes remembers.
+ */
+#include "unpack.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "inroot.h"
+#include "keyset.h"
+#include "tree.h"
+
+#define WHITEOUT ".wh."
+#define WHITEOUT_META ".wh..wh."
+#define WHITEOUT_OPAQUE ".wh..wh..opq"
+#define RECORD_BYTES (256u << 20)
+
+/* What is still to be done to a directory at the end. */
+struct directory {
+    uint64_t inode;
+    uint64_t order;
+    uint64_t path; /* offsets into the texts */
+    uint64_t acl;
+    uint32_t acl_size;
+    uint32_t depth;
+    uint32_t mode;
+    uint32_t mtime_ns;
+    int64_t mtime;
+    bool is_implied;
+};
+
+struct name {
+    char path[PATH_MAX]; /* clean: no empty, `.` or `..` component; empty is the root itself */
+    size_t len, parent_len;
+    const char *last;
+};
+
+struct unpack {
+    const struct unpack_options *options;
+    struct progress *progress;
+    struct unpack_result *result;
+    struct fault *fault;
+    struct tar *tar;
+    const struct tar_entry *entry;
+    struct name name, target;
+
+    int parent; /* of the last entry; root itself is never closed */
+    uint64_t parent_inode;
+    char parent_path[PATH_MAX];
+
+    struct directory *directories;
+    size_t directory_count, directory_room;
+    char *texts;
+    size_t texts_len, texts_room;
+
+    struct keyset made; /* applied form only */
+    uint64_t seed[2];
+};
+
+static bool is_applied(const struct unpack *u)
+{
+    return u->options->flags & UNPACK_APPLY;
+}
+
+static bool is_rootless(const struct unpack *u)
+{
+    return u->options->flags & UNPACK_ROOTLESS;
+}
+
+/* ---- names ---- */
+
+static size_t parent_len_of(const struct name *name)
+{
+    const char *slash = memrchr(name->path, '/', name->len);
+
+    return slash ? (size_t)(slash - name->path) : 0;
+}
+
+/* Cut `raw` into clean components.  A leading slash means the root of the tree, as everywhere. */
+static int clean_name(struct unpack *u, const char *raw, struct name *name)
+{
+    name->len = 0;
+    for (const char *at = raw; *at;) {
+        size_t len = strcspn(at, "/");
+
+        if (len > NAME_MAX)
+            return fault_unsafe(u->fault, "a name component of %zu bytes", len);
+        if (len == 2 && at[0] == '.' && at[1] == '.') {
+            if (name->len == 0)
+                return fault_unsafe(u->fault, "`..` leaves the root");
+            name->len = parent_len_of(name);
+        } else if (len > 0 && !(len == 1 && at[0] == '.')) {
+            if (name->len + 1 + len > u->options->tar.max_path ||
+                name->len + 2 + len > sizeof name->path)
+                return fault_unsafe(u->fault, "a name of more than %u bytes",
+                                    u->options->tar.max_path);
+            if (name->len > 0)
+                name->path[name->len++] = '/';
+            memcpy(name->path + name->len, at, len);
+            name->len += len;
+        }
+        at += len + (at[len] == '/');
+    }
+    name->path[name->len] = 0;
+    name->parent_len = parent_len_of(name);
+    name->last = name->path + name->parent_len + (name->parent_len > 0);
+    return 0;
+}
+
+static uint32_t depth_of(const char *path)
+{
+    uint32_t depth = *path != 0;
+
+    for (; *path; path++)
+        depth += *path == '/';
+    return depth;
+}
+
+/* ---- what this layer made (applied form) ---- */
+
+/* Two rounds of multiply-and-fold over a secret seed: an archive cannot aim for a collision. */
+static uint64_t hash_of(const struct unpack *u, uint64_t parent, const char *name)
+{
+    unsigned __int128 product;
+    uint64_t h = u->seed[0] ^ parent;
+
+    for (; *name; name++) {
+        product = (unsigned __int128)(h ^ (uint8_t)*name) * (u->seed[1] | 1);
+        h = (uint64_t)product ^ (uint64_t)(product >> 64) ^ u->seed[0];
+    }
+    return h;
+}
+
+static int note_made(struct unpack *u, uint64_t parent, const char *name)
+{
+    if (is_applied(u) && keyset_add(&u->made, hash_of(u, parent, name)) < 0)
+        return fault_system(u->fault, "malloc", ENOMEM);
+    return 0;
+}
+
+static bool was_made(const struct unpack *u, uint64_t parent, const char *name)
+{
+    return keyset_has(&u->made, hash_of(u, parent, name));
+}
+
+/* The directory `fd` and those above it get something of this layer: a whiteout of one of them has
+ * to look inside.  The empty name stands for the directory itself. */
+static int note_holders(struct unpack *u, int fd)
+{
+    struct stat root, st;
+    int here = dup(fd), above, added = 0;
+
+    if (here < 0 || fstat(u->options->root, &root) || fstat(here, &st)) {
+        added = fault_system(u->fault, "fstat", errno);
+        st = root = (struct stat){0};
+    }
+    while (added >= 0 && (st.st_ino != root.st_ino || st.st_dev != root.st_dev)) {
+        added = keyset_add(&u->made, hash_of(u, st.st_ino, ""));
+        if (added == 0)
+            break;
+        above = openat(here, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (added < 0 || above < 0 || fstat(above, &st))
+            added = fault_system(u->fault, "openat", added < 0 ? ENOMEM : errno);
+        if (above >= 0) {
+            close(here);
+            here = above;
+        }
+    }
+    if (here >= 0)
+        close(here);
+    return added < 0 ? added : 0;
+}
+
+static bool is_holder(const struct unpack *u, int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && was_made(u, st.st_ino, "");
+}
+
+/* ---- directories and what is left to do to them ---- */
+
+static int keep_text(struct unpack *u, const void *text, size_t size, uint64_t *offset)
+{
+    if (u->texts_len + size > u->texts_room) {
+        size_t room = u->texts_room ? u->texts_room * 2 : 65536;
+        char *bigger;
+
+        while (room < u->texts_len + size)
+            room *= 2;
+        if (room > RECORD_BYTES)
+            return fault_unsafe(u->fault, "too many directories");
+        bigger = realloc(u->texts, room);
+        if (!bigger)
+            return fault_system(u->fault, "malloc", ENOMEM);
+        u->texts = bigger;
+        u->texts_room = room;
+    }
+    *offset = u->texts_len;
+    memcpy(u->texts + u->texts_len, text, size);
+    u->texts_len += size;
+    return 0;
+}
+
+static const struct tar_xattr *default_acl(const struct tar_entry *entry)
+{
+    for (size_t i = 0; i < entry->xattr_count; i++)
+        if (!strcmp(entry->xattrs[i].name, "system.posix_acl_default"))
+            return &entry->xattrs[i];
+    return NULL;
+}
+
+static int keep_directory(struct unpack *u, int fd, const char *path, bool is_implied)
+{
+    const struct tar_entry *entry = u->entry;
+    const struct tar_xattr *acl = is_implied ? NULL : default_acl(entry);
+    struct directory *d;
+    struct stat st;
+    int error;
+
+    if (fstat(fd, &st))
+        return fault_system(u->fault, "fstat", errno);
+    if (u->directory_count == u->directory_room) {
+        size_t room = u->directory_room ? u->directory_room * 2 : 1024;
+        struct directory *bigger;
+
+        if (room * sizeof *bigger > RECORD_BYTES)
+            return fault_unsafe(u->fault, "too many directories");
+        bigger = realloc(u->directories, room * sizeof *bigger);
+        if (!bigger)
+            return fault_system(u->fault, "malloc", ENOMEM);
+        u->directories = bigger;
+        u->directory_room = room;
+    }
+    d = &u->directories[u->directory_count];
+    *d = (struct directory){
+        .inode = st.st_ino,
+        .order = u->directory_count,
+        .depth = depth_of(path),
+        .mode = is_implied ? 0755 : entry->mode,
+        .mtime = entry->mtime,
+        .mtime_ns = entry->mtime_ns,
+        .is_implied = is_implied,
+    };
+    error = keep_text(u, path, strlen(path) + 1, &d->path);
+    if (!error && acl) {
+        d->acl_size = (uint32_t)acl->size;
+        error = keep_text(u, acl->value, acl->size, &d->acl);
+    }
+    u->directory_count++;
+    return error;
+}
+
+static void forget_parent(struct unpack *u)
+{
+    if (u->parent >= 0 && u->parent != u->options->root)
+        close(u->parent);
+    u->parent = -1;
+}
+
+/* Something was taken away, and the handle at hand may have been reached through it: it serves this
+ * entry to its end, the next one looks for its own.  No clean name has a slash in front. */
+static void distrust_parent(struct unpack *u)
+{
+    memcpy(u->parent_path, "/", 2);
+}
+
+static bool is_whiteout(const struct stat *st)
+{
+    return S_ISCHR(st->st_mode) && st->st_rdev == 0;
+}
+
+static int mark_opaque(struct unpack *u, int fd)
+{
+    if (fsetxattr(fd, u->options->opaque_xattr, "y", 1, 0))
+        return fault_system(u->fault, "fsetxattr", errno);
+    return 0;
+}
+
+/* Take away what has the name.  *was_whiteout: it was a mark of ours, so what comes now hides all
+ * that lower layers have there. */
+static int clear_place(struct unpack *u, int parent, const char *name, bool *was_whiteout)
+{
+    struct stat st;
+    int error = 0;
+
+    *was_whiteout = false;
+    if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW))
+        return fault_system(u->fault, "fstatat", errno);
+    *was_whiteout = is_whiteout(&st) && !is_applied(u);
+    if (S_ISDIR(st.st_mode))
+        error = tree_remove(parent, name);
+    else if (unlinkat(parent, name, 0))
+        error = -errno;
+    distrust_parent(u);
+    return error ? fault_system(u->fault, "unlinkat", -error) : 0;
+}
+
+/* inroot_maker: make a directory that the archive did not list (or not yet). */
+static int make_implied(void *context, int parent, const char *name, const char *path, int error)
+{
+    struct unpack *u = context;
+    bool is_opaque = false;
+    struct stat st = {0};
+    int fd;
+
+    if (error == ENOTDIR) {
+        if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW))
+            return fault_system(u->fault, "fstatat", errno);
+        if (is_applied(u) || !is_whiteout(&st))
+            return fault_unsafe(u->fault, "its parent %.120s is not a directory", path);
+        if (unlinkat(parent, name, 0))
+            return fault_system(u->fault, "unlinkat", errno);
+        is_opaque = true;
+    }
+    if (mkdirat(parent, name, 0700))
+        return fault_system(u->fault, "mkdirat", errno);
+    fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return fault_system(u->fault, "openat", errno);
+    error = 0;
+    if (!is_rootless(u) && fchown(fd, 0, 0))
+        error = fault_system(u->fault, "fchown", errno);
+    if (!error && fchmod(fd, 0755))
+        error = fault_system(u->fault, "fchmod", errno);
+    if (!error && is_opaque)
+        error = mark_opaque(u, fd);
+    if (!error && is_applied(u) && fstat(parent, &st))
+        error = fault_system(u->fault, "fstat", errno);
+    if (!error)
+        error = note_made(u, st.st_ino, name);
+    if (!error)
+        error = keep_directory(u, fd, path, true);
+    close(fd);
+    return error;
+}
+
+/* A failure of inroot_*, in words. */
+static int bad_parent(struct unpack *u, const char *path, int error)
+{
+    switch (-error) {
+    case ELOOP:
+        return fault_unsafe(u->fault, "too many links in %.120s", path);
+    case ENOTDIR:
+        return fault_unsafe(u->fault, "%.120s is not a directory", path);
+    case ENAMETOOLONG:
+        return fault_unsafe(u->fault, "name too long through links in %.120s", path);
+    default:
+        return fault_system(u->fault, "openat2", -error);
+    }
+}
+
+static int use_parent(struct unpack *u, int fd, const char *path)
+{
+    forget_parent(u);
+    u->parent = fd;
+    memmove(u->parent_path, path, strlen(path) + 1);
+    if (is_applied(u)) {
+        struct stat st;
+
+        if (fstat(fd, &st))
+            return fault_system(u->fault, "fstat", errno);
+        u->parent_inode = st.st_ino;
+        return note_holders(u, fd);
+    }
+    return 0;
+}
+
+/* Have the parent of u->name open as u->parent. */
+static int find_parent(struct unpack *u)
+{
+    const struct inroot_maker maker = {.directory = make_implied, .context = u};
+    struct name *name = &u->name;
+    char path[PATH_MAX];
+    int fd;
+
+    if (u->parent >= 0 && strlen(u->parent_path) == name->parent_len &&
+        !memcmp(u->parent_path, name->path, name->parent_len))
+        return 0;
+    memcpy(path, name->path, name->parent_len);
+    path[name->parent_len] = 0;
+    if (path[0] == 0)
+        return use_parent(u, u->options->root, path);
+    fd = inroot_open(u->options->root, path, O_RDONLY | O_DIRECTORY, 0);
+    if (fd == -ENOENT || fd == -ENOTDIR)
+        fd = inroot_make(u->options->root, path, &maker);
+    if (fd < 0)
+        return bad_parent(u, path, fd);
+    return use_parent(u, fd, path);
+}
+
+/* ---- attributes ---- */
+
+static bool is_wanted_xattr(const char *name)
+{
+    if (!strncmp(name, "trusted.", 8))
+        return strncmp(name, "trusted.overlay.", 16) != 0;
+    if (!strncmp(name, "user.", 5))
+        return strncmp(name, "user.overlay.", 13) != 0;
+    return !strcmp(name, "security.capability") || !strcmp(name, "system.posix_acl_access");
+}
+
+/* Through the descriptor, or, for what cannot be opened, through the parent's and the name. */
+static int set_xattr(int fd, int parent, const char *name, const struct tar_xattr *xattr)
+{
+    char path[40 + NAME_MAX];
+
+    if (fd >= 0)
+        return fsetxattr(fd, xattr->name, xattr->value, xattr->size, 0) ? -errno : 0;
+    snprintf(path, sizeof path, "/proc/self/fd/%d/%s", parent, name);
+    return lsetxattr(path, xattr->name, xattr->value, xattr->size, 0) ? -errno : 0;
+}
+
+static int set_xattrs(struct unpack *u, int fd, const char *name)
+{
+    for (size_t i = 0; i < u->entry->xattr_count; i++) {
+        const struct tar_xattr *xattr = &u->entry->xattrs[i];
+        int error;
+
+        if (!is_wanted_xattr(xattr->name))
+            continue;
+        error = set_xattr(fd, u->parent, name, xattr);
+        /* The filesystem has none of that kind, or links cannot have them. */
+        if (error == -EOPNOTSUPP || (error == -EPERM && (is_rootless(u) || fd < 0)))
+            u->result->passed_over++;
+        else if (error)
+            return fault_system(u->fault, "setxattr", -error);
+    }
+    return 0;
+}
+
+/* Owner first: chown takes set-user-id and capabilities away. */
+static int set_metadata(struct unpack *u, int fd, uint32_t mode)
+{
+    const struct tar_entry *entry = u->entry;
+
+    if (!is_rootless(u) && fchown(fd, entry->uid, entry->gid))
+        return fault_system(u->fault, "fchown", errno);
+    if (fchmod(fd, mode))
+        return fault_system(u->fault, "fchmod", errno);
+    return entry->xattr_count ? set_xattrs(u, fd, NULL) : 0;
+}
+
+static int set_metadata_at(struct unpack *u, const char *name)
+{
+    const struct tar_entry *entry = u->entry;
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
+                                {.tv_sec = entry->mtime, .tv_nsec = entry->mtime_ns}};
+    int error;
+
+    if (!is_rootless(u) && fchownat(u->parent, name, entry->uid, entry->gid, AT_SYMLINK_NOFOLLOW))
+        return fault_system(u->fault, "fchownat", errno);
+    /* No link here: the object was made a moment ago, by us. */
+    if (entry->type != '2' && fchmodat(u->parent, name, entry->mode, 0))
+        return fault_system(u->fault, "fchmodat", errno);
+    error = entry->xattr_count ? set_xattrs(u, -1, name) : 0;
+    if (error)
+        return error;
+    if (utimensat(u->parent, name, times, AT_SYMLINK_NOFOLLOW))
+        return fault_system(u->fault, "utimensat", errno);
+    return 0;
+}
+
+/* ---- one function a kind of entry ---- */
+
+static int write_all(struct unpack *u, int fd, const uint8_t *data, size_t size)
+{
+    while (size > 0) {
+        ssize_t n = write(fd, data, size);
+
+        if (n < 0 && errno != EINTR)
+            return fault_system(u->fault, "write", errno);
+        if (n > 0) {
+            data += n;
+            size -= (size_t)n;
+        }
+    }
+    return 0;
+}
+
+static int write_content(struct unpack *u, int fd)
+{
+    for (;;) {
+        const uint8_t *data;
+        size_t size;
+        int error = tar_data(u->tar, &data, &size);
+
+        if (error || size == 0)
+            return error;
+        error = write_all(u, fd, data, size);
+        if (error)
+            return error;
+        tar_advance(u->tar, size);
+    }
+}
+
+static int write_segment(struct unpack *u, int fd, const struct tar_segment *segment)
+{
+    uint64_t left = segment->size;
+
+    if (lseek(fd, (off_t)segment->offset, SEEK_SET) < 0)
+        return fault_system(u->fault, "lseek", errno);
+    while (left > 0) {
+        const uint8_t *data;
+        size_t size;
+        int error = tar_data(u->tar, &data, &size);
+
+        if (error)
+            return error;
+        if (size > left)
+            size = (size_t)left;
+        error = write_all(u, fd, data, size);
+        if (error)
+            return error;
+        tar_advance(u->tar, size);
+        left -= size;
+    }
+    return 0;
+}
+
+static int write_sparse(struct unpack *u, int fd)
+{
+    for (size_t i = 0; i < u->entry->segment_count; i++) {
+        int error = write_segment(u, fd, &u->entry->segments[i]);
+
+        if (error)
+            return error;
+    }
+    if (ftruncate(fd, (off_t)u->entry->size))
+        return fault_system(u->fault, "ftruncate", errno);
+    return 0;
+}
+
+static int make_file(struct unpack *u, const char *name)
+{
+    const struct tar_entry *entry = u->entry;
+    const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
+                                {.tv_sec = entry->mtime, .tv_nsec = entry->mtime_ns}};
+    uint64_t room = u->options->stream.max_bytes - u->result->content_bytes;
+    bool was_whiteout;
+    int fd, error;
+
+    if (entry->size > room)
+        return fault_unsafe(u->fault, "more than %llu bytes of content",
+                            (unsigned long long)u->options->stream.max_bytes);
+    u->result->content_bytes += entry->size;
+    fd = openat(u->parent, name, flags, 0600);
+    if (fd < 0 && errno == EEXIST) {
+        error = clear_place(u, u->parent, name, &was_whiteout);
+        if (error)
+            return error;
+        fd = openat(u->parent, name, flags, 0600);
+    }
+    if (fd < 0)
+        return fault_system(u->fault, "openat", errno);
+    error = entry->is_sparse ? write_sparse(u, fd) : write_content(u, fd);
+    if (!error)
+        error = set_metadata(u, fd, entry->mode);
+    if (!error && futimens(fd, times))
+        error = fault_system(u->fault, "futimens", errno);
+    if (close(fd) && !error)
+        error = fault_system(u->fault, "close", errno);
+    return error;
+}
+
+/* The target is looked for as the entry of that name: inside the root, its last component not
+ * followed.  Owner, mode and times are the target's. */
+static int make_hard_link(struct unpack *u, const char *name)
+{
+    struct name *target = &u->target;
+    struct stat source, there;
+    bool was_whiteout;
+    char last[NAME_MAX + 1];
+    int from, error = clean_name(u, u->entry->link, target);
+
+    if (error)
+        return error;
+    if (target->len == 0)
+        return fault_unsafe(u->fault, "hard link to the root");
+    memcpy(last, target->last, strlen(target->last) + 1);
+    target->path[target->parent_len] = 0;
+    from = inroot_open(u->options->root, target->parent_len ? target->path : ".",
+                       O_PATH | O_DIRECTORY, 0);
+    if (from == -ENOENT || from == -ENOTDIR)
+        return fault_unsafe(u->fault, "hard link to %.120s, which is not there", u->entry->link);
+    if (from < 0)
+        return bad_parent(u, target->path, from);
+    if (fstatat(from, last, &source, AT_SYMLINK_NOFOLLOW) || is_whiteout(&source))
+        error = fault_unsafe(u->fault, "hard link to %.120s, which is not there", u->entry->link);
+    else if (S_ISDIR(source.st_mode))
+        error = fault_unsafe(u->fault, "hard link to the directory %.120s", u->entry->link);
+    else if (fstatat(u->parent, name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+             (there.st_ino != source.st_ino || there.st_dev != source.st_dev))
+        error = clear_place(u, u->parent, name, &was_whiteout);
+    if (!error && linkat(from, last, u->parent, name, 0) && errno != EEXIST)
+        error = errno == ENOENT ? fault_unsafe(u->fault, "hard link to %.120s, which it replaces",
+                                               u->entry->link)
+                                : fault_system(u->fault, "linkat", errno);
+    close(from);
+    return error;
+}
+
+static int make_node(struct unpack *u, const char *name)
+{
+    const struct tar_entry *entry = u->entry;
+
+    switch (entry->type) {
+    case '2':
+        return symlinkat(entry->link, u->parent, name) ? -errno : 0;
+    case '3':
+        return mknodat(u->parent, name, S_IFCHR | 0600, makedev(entry->major, entry->minor))
+                   ? -errno
+                   : 0;
+    case '4':
+        return mknodat(u->parent, name, S_IFBLK | 0600, makedev(entry->major, entry->minor))
+                   ? -errno
+                   : 0;
+    default:
+        return mknodat(u->parent, name, S_IFIFO | 0600, 0) ? -errno : 0;
+    }
+}
+
+/* Links, devices, fifos: made with one call, never opened. */
+static int make_special(struct unpack *u, const char *name)
+{
+    const struct tar_entry *entry = u->entry;
+    bool was_whiteout;
+    int error;
+
+    if (entry->type == '2' && entry->link[0] == 0)
+        return fault_unsafe(u->fault, "link without a target");
+    error = make_node(u, name);
+    if (error == -EEXIST) {
+        error = clear_place(u, u->parent, name, &was_whiteout);
+        if (error)
+            return error;
+        error = make_node(u, name);
+    }
+    if (error == -EPERM && is_rootless(u) && (entry->type == '3' || entry->type == '4')) {
+        u->result->passed_over++;
+        return 0;
+    }
+    if (error)
+        return fault_system(u->fault, entry->type == '2' ? "symlinkat" : "mknodat", -error);
+    return set_metadata_at(u, name);
+}
+
+static int open_directory(int parent, const char *name)
+{
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+    return fd >= 0 ? fd : -errno;
+}
+
+static int make_directory(struct unpack *u, const char *name)
+{
+    bool was_whiteout = false;
+    int fd = -ENOENT, error;
+
+    if (mkdirat(u->parent, name, 0700)) {
+        if (errno != EEXIST)
+            return fault_system(u->fault, "mkdirat", errno);
+        fd = open_directory(u->parent, name);
+        if (fd == -ENOTDIR || fd == -ELOOP) {
+            error = clear_place(u, u->parent, name, &was_whiteout);
+            if (error)
+                return error;
+            if (mkdirat(u->parent, name, 0700))
+                return fault_system(u->fault, "mkdirat", errno);
+            fd = -ENOENT;
+        }
+    }
+    if (fd == -ENOENT)
+        fd = open_directory(u->parent, name);
+    if (fd < 0)
+        return fault_system(u->fault, "openat", -fd);
+    error = set_metadata(u, fd, (u->entry->mode & 01777) | 0700);
+    if (!error && was_whiteout)
+        error = mark_opaque(u, fd);
+    if (!error)
+        error = keep_directory(u, fd, u->name.path, false);
+    if (error) {
+        close(fd);
+        return error;
+    }
+    /* What comes next is most often inside. */
+    return use_parent(u, fd, u->name.path);
+}
+
+static int set_root(struct unpack *u)
+{
+    int error;
+
+    if (u->entry->type != '5')
+        return fault_unsafe(u->fault, "the root has to be a directory");
+    error = use_parent(u, u->options->root, "");
+    if (!error)
+        error = set_metadata(u, u->options->root, (u->entry->mode & 01777) | 0700);
+    if (!error)
+        error = keep_directory(u, u->options->root, "", false);
+    return error;
+}
+
+/* ---- whiteouts ---- */
+
+static int purge(struct unpack *u, int fd);
+
+static int purge_entry(struct unpack *u, int fd, uint64_t inode, const char *name)
+{
+    bool is_ours = was_made(u, inode, name);
+    int below = open_directory(fd, name), error;
+
+    if (below < 0 && below != -ENOTDIR && below != -ELOOP)
+        return fault_system(u->fault, "openat", -below);
+    if (below >= 0 && (is_ours || is_holder(u, below)))
+        error = purge(u, below);
+    else
+        error = is_ours ? 0 : tree_remove(fd, name);
+    if (below >= 0)
+        close(below);
+    distrust_parent(u);
+    return error && u->fault->kind == FAULT_NONE ? fault_system(u->fault, "unlinkat", -error)
+                                                 : error;
+}
+
+/* Delete below `fd` all that this layer did not make.  As deep as this layer's names at most. */
+static int purge(struct unpack *u, int fd)
+{
+    int again = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = again >= 0 ? fdopendir(again) : NULL;
+    const struct dirent *entry;
+    struct stat st;
+    int error = 0;
+
+    if (!dir || fstat(fd, &st)) {
+        error = fault_system(u->fault, "opendir", errno);
+        if (dir)
+            closedir(dir);
+        else if (again >= 0)
+            close(again);
+        return error;
+    }
+    while (!error && (errno = 0, entry = readdir(dir)))
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            error = purge_entry(u, fd, st.st_ino, entry->d_name);
+    if (!error && errno)
+        error = fault_system(u->fault, "readdir", errno);
+    closedir(dir);
+    return error;
+}
+
+static int make_opaque(struct unpack *u)
+{
+    return is_applied(u) ? purge(u, u->parent) : mark_opaque(u, u->parent);
+}
+
+static int apply_whiteout(struct unpack *u, const char *name)
+{
+    struct stat st;
+
+    if (fstatat(u->parent, name, &st, AT_SYMLINK_NOFOLLOW))
+        return errno == ENOENT ? 0 : fault_system(u->fault, "fstatat", errno);
+    return purge_entry(u, u->parent, u->parent_inode, name);
+}
+
+static int mark_whiteout(struct unpack *u, const char *name)
+{
+    int fd, error;
+
+    if (mknodat(u->parent, name, S_IFCHR, 0) == 0)
+        return 0;
+    if (errno != EEXIST)
+        return fault_system(u->fault, "mknodat", errno);
+    /* This layer has the name: a directory hides what is below it, anything else hides by itself.
+     */
+    fd = open_directory(u->parent, name);
+    if (fd == -ENOTDIR || fd == -ELOOP)
+        return 0;
+    if (fd < 0)
+        return fault_system(u->fault, "openat", -fd);
+    error = mark_opaque(u, fd);
+    close(fd);
+    return error;
+}
+
+static int make_whiteout(struct unpack *u, const char *name)
+{
+    name += strlen(WHITEOUT);
+    if (name[0] == 0 || !strcmp(name, ".") || !strcmp(name, ".."))
+        return fault_unsafe(u->fault, "whiteout of nothing");
+    return is_applied(u) ? apply_whiteout(u, name) : mark_whiteout(u, name);
+}
+
+/* 1: aufs' own notes, which mean nothing to us; 0: go on; -errno: a whiteout's name as a folder. */
+static int check_components(struct unpack *u)
+{
+    const struct name *name = &u->name;
+
+    for (const char *at = name->path; *at; at += strcspn(at, "/"), at += *at == '/') {
+        if (strncmp(at, WHITEOUT, strlen(WHITEOUT)) != 0)
+            continue;
+        if (at == name->last && !strcmp(at, WHITEOUT_OPAQUE))
+            return 0;
+        if (!strncmp(at, WHITEOUT_META, strlen(WHITEOUT_META)))
+            return 1;
+        if (at != name->last)
+            return fault_unsafe(u->fault, "whiteout with something below it");
+    }
+    return 0;
+}
+
+/* ---- the whole ---- */
+
+static int make_entry(struct unpack *u)
+{
+    const char *name = u->name.last;
+    int error;
+
+    switch (u->entry->type) {
+    case '0':
+        error = make_file(u, name);
+        break;
+    case '1':
+        error = make_hard_link(u, name);
+        break;
+    case '5':
+        return make_directory(u, name);
+    default:
+        error = make_special(u, name);
+        break;
+    }
+    return error;
+}
+
+static int unpack_entry(struct unpack *u)
+{
+    int result = clean_name(u, u->entry->name, &u->name);
+    uint64_t parent_inode;
+
+    if (result)
+        return result;
+    if (u->name.len == 0)
+        return set_root(u);
+    result = check_components(u);
+    if (result)
+        return result > 0 ? 0 : result;
+    result = find_parent(u);
+    if (result)
+        return result;
+    if (!strcmp(u->name.last, WHITEOUT_OPAQUE))
+        return make_opaque(u);
+    if (!strncmp(u->name.last, WHITEOUT, strlen(WHITEOUT)))
+        return make_whiteout(u, u->name.last);
+    parent_inode = u->parent_inode;
+    result = make_entry(u);
+    return result ? result : note_made(u, parent_inode, u->name.last);
+}
+
+static int unpack_all(struct unpack *u)
+{
+    struct tar_entry entry;
+    int result;
+
+    while ((result = tar_next(u->tar, &entry)) > 0) {
+        u->entry = &entry;
+        if (++u->result->entries > u->options->max_entries)
+            result = fault_unsafe(u->fault, "more than %llu entries",
+                                  (unsigned long long)u->options->max_entries);
+        else
+            result = unpack_entry(u);
+        if (u->progress) {
+            __atomic_store_n(&u->progress->entries, u->result->entries, __ATOMIC_RELAXED);
+            if (!result && __atomic_load_n(&u->progress->cancel, __ATOMIC_RELAXED))
+                result = fault_set(u->fault, FAULT_CANCELLED, ECANCELED, "cancelled");
+        }
+        if (result) {
+            snprintf(u->fault->entry, sizeof u->fault->entry, "%s", entry.name);
+            return result;
+        }
+    }
+    return result;
+}
+
+static int by_inode(const void *left, const void *right)
+{
+    const struct directory *a = left, *b = right;
+
+    if (a->inode != b->inode)
+        return a->inode < b->inode ? -1 : 1;
+    return a->order < b->order ? -1 : 1;
+}
+
+static int deepest_first(const void *left, const void *right)
+{
+    const struct directory *a = left, *b = right;
+
+    if (a->depth != b->depth)
+        return a->depth > b->depth ? -1 : 1;
+    return a->order < b->order ? -1 : 1;
+}
+
+static int add_implied(struct unpack *u, const char *path)
+{
+    struct unpack_result *r = u->result;
+    size_t len = strlen(path) + 1;
+    char *bigger = realloc(r->implied, r->implied_bytes + len);
+
+    if (!bigger)
+        return fault_system(u->fault, "malloc", ENOMEM);
+    r->implied = bigger;
+    memcpy(r->implied + r->implied_bytes, path, len);
+    r->implied_bytes += len;
+    return 0;
+}
+
+static int set_default_acl(struct unpack *u, int fd, const struct directory *d)
+{
+    if (!d->acl_size ||
+        !fsetxattr(fd, "system.posix_acl_default", u->texts + d->acl, d->acl_size, 0))
+        return 0;
+    if (errno == EOPNOTSUPP) {
+        u->result->passed_over++;
+        return 0;
+    }
+    return fault_system(u->fault, "fsetxattr", errno);
+}
+
+static int finish_directory(struct unpack *u, const struct directory *d)
+{
+    const char *path = u->texts + d->path;
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
+                                {.tv_sec = d->mtime, .tv_nsec = d->mtime_ns}};
+    struct stat st;
+    int error = 0, fd;
+
+    fd = inroot_open(u->options->root, *path ? path : ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    /* It was replaced by a later entry. */
+    if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP)
+        return 0;
+    if (fd < 0)
+        return fault_system(u->fault, "openat2", -fd);
+    if (fstat(fd, &st)) {
+        error = fault_system(u->fault, "fstat", errno);
+    } else if (st.st_ino == d->inode) {
+        error = set_default_acl(u, fd, d);
+        if (!error && (st.st_mode & 07777) != d->mode && fchmod(fd, d->mode))
+            error = fault_system(u->fault, "fchmod", errno);
+        if (!error && futimens(fd, times))
+            error = fault_system(u->fault, "futimens", errno);
+        if (!error && d->is_implied)
+            error = add_implied(u, path);
+    }
+    close(fd);
+    return error;
+}
+
+static int finish_directories(struct unpack *u)
+{
+    struct directory *all = u->directories;
+    size_t kept = 0;
+    int error = 0;
+
+    if (u->directory_count == 0)
+        return 0;
+    qsort(all, u->directory_count, sizeof *all, by_inode);
+    for (size_t i = 0; i < u->directory_count; i++)
+        if (i + 1 == u->directory_count || all[i].inode != all[i + 1].inode)
+            all[kept++] = all[i];
+    qsort(all, kept, sizeof *all, deepest_first);
+    for (size_t i = 0; i < kept && !error; i++) {
+        error = finish_directory(u, &all[i]);
+        if (error)
+            snprintf(u->fault->entry, sizeof u->fault->entry, "%s", u->texts + all[i].path);
+    }
+    return error;
+}
+
+static int unpack_stream(struct unpack *u, struct stream *stream)
+{
+    int error = tar_open(&u->tar, stream, &u->options->tar, u->fault);
+
+    if (!error)
+        error = unpack_all(u);
+    if (!error)
+        error = stream_finish(stream, &u->result->sums);
+    if (!error)
+        error = finish_directories(u);
+    tar_close(u->tar);
+    return error;
+}
+
+int unpack_layer(const struct unpack_options *options, struct progress *progress,
+                 struct unpack_result *result, struct fault *fault)
+{
+    struct unpack *u = calloc(1, sizeof *u);
+    struct stream *stream;
+    int error;
+
+    *result = (struct unpack_result){0};
+    if (!u)
+        return fault_system(fault, "malloc", ENOMEM);
+    u->options = options;
+    u->progress = progress;
+    u->result = result;
+    u->fault = fault;
+    u->parent = -1;
+    error = stream_open(&stream, &options->stream, progress, fault);
+    if (!error && getrandom(u->seed, sizeof u->seed, 0) != (ssize_t)sizeof u->seed)
+        error = fault_system(fault, "getrandom", errno);
+    if (!error)
+        error = unpack_stream(u, stream);
+    stream_close(stream);
+    forget_parent(u);
+    keyset_free(&u->made);
+    free(u->directories);
+    free(u->texts);
+    free(u);
+    if (error)
+        unpack_result_free(result);
+    return error;
+}
+
+void unpack_result_free(struct unpack_result *result)
+{
+    free(result->implied);
+    result->implied = NULL;
+    result->implied_bytes = 0;
+}

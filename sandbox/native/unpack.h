@@ -1,0 +1,44 @@
+/* One layer: a compressed tar stream becomes a tree below an open directory. */
+#ifndef SANDBOX_UNPACK_H
+#define SANDBOX_UNPACK_H
+
+#include <stdint.h>
+
+#include "fault.h"
+#include "inflate.h"
+#include "tar.h"
+
+enum unpack_flags {
+    UNPACK_APPLY =
+        1, /* whiteouts delete in the tree that is there; else they become overlay's marks */
+    UNPACK_ROOTLESS =
+        2, /* no owners; devices and attributes that are not allowed are passed over */
+};
+
+struct unpack_options {
+    struct stream_options stream;
+    struct tar_bounds tar;
+    uint64_t max_entries;
+    int root; /* borrowed */
+    int flags;
+    const char *opaque_xattr;
+};
+
+struct unpack_result {
+    struct stream_sums sums;
+    uint64_t entries;
+    uint64_t content_bytes; /* of regular files, holes included, each file once */
+    uint64_t passed_over;   /* devices and attributes that this host or caller cannot have */
+    char *implied; /* directories made for entries that came without one: each with a NUL */
+    uint64_t implied_bytes;
+};
+
+/* Returns 0 or -errno with *fault filled; then the tree is half made and the caller's to remove.
+ * Never changes anything that is not below options->root. */
+int unpack_layer(const struct unpack_options *options, struct progress *progress,
+                 struct unpack_result *result, struct fault *fault);
+
+/* Free what `result` points to. */
+void unpack_result_free(struct unpack_result *result);
+
+#endif
