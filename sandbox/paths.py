@@ -1,11 +1,11 @@
 """Every path the engine owns, with root and without; nobody else spells one.
 
-    <root>/                     kept: /var/lib/sandbox, or $XDG_DATA_HOME/sandbox without root
-      images/  names/  blobs/  layers/  containers/  volumes/  networks/  staging/  cache/
-    <run>/                      gone after a reboot: /run/sandbox, or $XDG_RUNTIME_DIR/sandbox
-      containers/<id>/          alive (lock held by the living monitor), control (socket), started
-      rootfs/                   an empty folder, where each container mounts its root in its own
-                                mount namespace
+<root>/                     kept: /var/lib/sandbox, or $XDG_DATA_HOME/sandbox without root
+  images/  names/  blobs/  layers/  containers/  volumes/  networks/  staging/  cache/
+<run>/                      gone after a reboot: /run/sandbox, or $XDG_RUNTIME_DIR/sandbox
+  containers/<id>/          alive (lock held by the living monitor), control (socket), started
+  rootfs/                   an empty folder, where each container mounts its root in its own
+                            mount namespace
 """
 
 from __future__ import annotations

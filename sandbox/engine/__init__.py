@@ -1,0 +1,1 @@
+"""The engine: one store, its containers, and everything the programs do with them."""

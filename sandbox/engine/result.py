@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
 
 class Enforced(Record):
-    """How one limit is enforced: ``by`` is ``cgroup2``, ``cgroup1``, ``rlimit``, ``monitor``,
-    ``disk`` or ``none``.
+    """How one limit is enforced.
+
+    ``by`` is ``cgroup2``, ``cgroup1``, ``rlimit``, ``monitor``, ``disk`` or ``none``.
     """
 
     limit: str

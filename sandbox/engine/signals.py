@@ -14,7 +14,7 @@ _REAL_TIME_FIRST, _REAL_TIME_LAST = 34, 64
 
 
 def signal_number(signal: str | int) -> int:
-    """The number of ``TERM``, ``SIGTERM``, ``15`` or ``RTMIN+3``; docker's words when it is none."""
+    """The number of ``TERM``, ``SIGTERM``, ``15`` or ``RTMIN+3``; else docker's words."""
     text = str(signal).upper().removeprefix("SIG")
     if text.isdigit() and 1 <= int(text) <= _REAL_TIME_LAST:
         return int(text)

@@ -8,7 +8,6 @@ watches any more (exited, and how is unknown); else it never ran (created).
 from __future__ import annotations
 
 from ..monitor import exitrecord
-from ..monitor.exitrecord import ExitRecord
 from ..record import Record
 from ..state.document import read_bytes
 from ..state.lock import is_held
@@ -16,6 +15,7 @@ from . import journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..monitor.exitrecord import ExitRecord
     from ..paths import Paths
 
 CREATED = "created"
