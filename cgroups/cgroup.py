@@ -8,7 +8,7 @@ container's start: modules of the other version, and ``stats``, stay unloaded.
 from __future__ import annotations
 
 import os
-from errno import EAGAIN, EBUSY, EEXIST, ENOTEMPTY
+from errno import EAGAIN, EBUSY, EEXIST, EINVAL, ENOTEMPTY
 from time import monotonic, sleep
 
 from cgroups import files
@@ -22,7 +22,7 @@ from cgroups.errors import (
     LimitRefused,
     LimitUnavailable,
 )
-from cgroups.limits import Enforcement, Limits
+from cgroups.limits import Enforcement, Limits, MemoryLimits
 from cgroups.record import Record
 
 TYPE_CHECKING = False
@@ -35,6 +35,15 @@ if TYPE_CHECKING:
     from cgroups.stats import Stats
 
 NO_LIMITS = Limits()
+NO_LIMITS_OF_MEMORY = MemoryLimits()
+_CPU_FIELDS = ("quota_us", "period_us", "burst_us", "shares", "weight", "idle")
+_HINTS = {
+    ("memory", EINVAL): "memory and swap together are limited to less: set swap_bytes as well",
+    ("memory", EBUSY): "more than that is in use and cannot be reclaimed",
+    ("memory.swap", EBUSY): "more than that is in use and cannot be reclaimed",
+    ("cpu", EINVAL): "out of the kernel's range, or the group above has less",
+    ("cpuset", EINVAL): "not a list of processors or memory nodes that are online",
+}
 _FIRST_WAIT_S = 0.0005
 _LONGEST_WAIT_S = 0.02
 
@@ -172,7 +181,13 @@ class Cgroup:
                 elif error.errno in files.FORBIDDEN:
                     self._miss(limit, str(error), allow_missing, error)
                 else:
-                    raise LimitRefused(limit, error.path, error.value or "", error.errno) from error
+                    raise LimitRefused(
+                        limit,
+                        error.path,
+                        error.value or "",
+                        error.errno,
+                        hint=_HINTS.get((limit, error.errno), ""),
+                    ) from error
             else:
                 self._enforced[limit] = Enforcement(limit=limit, by=by)
 
@@ -308,28 +323,28 @@ class Cgroup:
 
 
 def _asked(limits: Limits) -> list[str]:
-    """List the parts of the limits that ask for anything."""
+    """The parts of the limits that ask for anything."""
     parts = []
     cpu = limits.cpu
     if cpu is not None:
-        # The cpuset first: what a processor share means depends on it.
+        # The cpuset first: what a share of the processors means depends on it.
         if cpu.cpus is not None or cpu.mems is not None:
             parts.append("cpuset")
-        if any(value is not None for value in (cpu.quota_us, cpu.period_us, cpu.burst_us)) or any(
-            value is not None for value in (cpu.shares, cpu.weight, cpu.idle)
-        ):
+        if any(getattr(cpu, field) is not None for field in _CPU_FIELDS):
             parts.append("cpu")
-    if limits.memory is not None:
+    if limits.memory is not None and limits.memory != NO_LIMITS_OF_MEMORY:
         parts.append("memory")
     if limits.pids is not None:
         parts.append("pids")
-    if limits.io is not None:
+    if limits.io is not None and (limits.io.weight is not None or limits.io.devices):
         parts.append("io")
     if limits.hugetlb:
         parts.append("hugetlb")
     if limits.devices is not None:
         parts.append("devices")
     if limits.unified:
+        if any("/" in file for file, _ in limits.unified):
+            raise InvalidLimit(f"not names of files: {[file for file, _ in limits.unified]}")
         parts.append("unified")
     return parts
 

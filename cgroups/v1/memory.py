@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from cgroups import files
-from cgroups.errors import LimitUnavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def _hard(path: str, limits: MemoryLimits, *, fresh: bool) -> Plan:
         both = -1
     elif maximum is None or not 0 <= maximum < _NO_LIMIT:
         reason = "cgroup v1 limits memory and swap together, and there is no memory limit"
-        raise LimitUnavailable("memory.swap", reason, hint="set max_bytes as well")
+        return [("memory.swap", "", (reason,))]
     else:
         both = maximum + swap
     steps.append(("memory.swap", _MEMSW, (_text(both),)))
