@@ -19,7 +19,14 @@ from . import layout
 from .ingest import LayerInput, full_store, ingest
 from .sources import FolderSource, SpooledSource, TarSource
 from .staging import Staging
-from .streams import DecompressedStream, compression, is_seekable, opened
+from .streams import (
+    DecompressedStream,
+    FileStream,
+    compression,
+    inflate_into,
+    is_seekable,
+    opened,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,6 +81,13 @@ def _load_stream(store: ImageStore, fd: int, progress: Progress | None) -> tuple
         return _load_source(store, TarSource(fd, stream), progress)
     store.make_folders()
     with full_store(store), Staging.create(store.paths.staging) as staging:
+        if kind in ("gzip", "zstd"):
+            tar = os.open(f"{staging.path}/tar", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                inflate_into(stream, tar, kind)
+                return _load_source(store, TarSource(tar, FileStream(tar)), progress)
+            finally:
+                os.close(tar)
         unpacked = DecompressedStream(stream, kind) if kind else stream
         return _load_source(store, SpooledSource(unpacked, staging.path), progress)
 

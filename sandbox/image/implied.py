@@ -13,12 +13,13 @@ import errno
 import os
 import stat
 
+from ..layer.whiteout import OPAQUE_XATTR, OPAQUE_XATTR_ROOTLESS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
 
 
 def settle_implied(layers: Sequence[tuple[str, Sequence[str]]]) -> None:
@@ -92,7 +93,7 @@ def _copy_attribute(name: str, model: str, path: str) -> None:
 
 
 def _is_opaque(fd: int) -> bool:
-    for name in _OPAQUE:
+    for name in (OPAQUE_XATTR, OPAQUE_XATTR_ROOTLESS):
         try:
             if os.getxattr(_by_handle(fd), name) == b"y":
                 return True

@@ -10,9 +10,9 @@ from ..oci.imageconfig import History, ImageConfig, ImageDocument
 from . import changes as config_changes
 from . import layout
 from .ingest import LayerInput, full_store, ingest
-from .sources import Part, write_all
+from .sources import Part
 from .staging import Staging
-from .streams import CHUNK, DecompressedStream, FileStream, compression, opened
+from .streams import CHUNK, DecompressedStream, FileStream, compression, opened, write_all
 from .tarmembers import members
 
 TYPE_CHECKING = False

@@ -22,6 +22,7 @@ from .. import jsontext
 from ..errors import DamagedArchive, DigestMismatch, ImageNotFound, StoreError, StoreFull
 from ..layer.chain import chain_id
 from ..layer.unpack import unpack_layer
+from ..layer.whiteout import OPAQUE_XATTR, OPAQUE_XATTR_ROOTLESS
 from ..oci import descriptor as descriptors
 from ..oci import digest as digests
 from ..oci import imageconfig
@@ -127,6 +128,7 @@ class _Ingest:
         self.store = store
         self.staging = staging
         self._progress = progress
+        self._is_cancelled = False
 
     def take(
         self,
@@ -167,6 +169,7 @@ class _Ingest:
             try:
                 staged = tuple([work.result() for work in waiting])
             except BaseException:
+                self._is_cancelled = True
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
         staged = _chained(staged)
@@ -206,7 +209,7 @@ class _Ingest:
                 os.lseek(fd, 0, os.SEEK_SET)
                 if known is not None:
                     return self._staged_again(fd, blob, given, known, chain, kind)
-                return self._unpacked(fd, blob, number, given, diff_id, chain, kind)
+                return self._unpacked(fd, blob, part.size, given, diff_id, chain, kind)
             finally:
                 os.close(fd)
 
@@ -225,19 +228,28 @@ class _Ingest:
         self,
         fd: int,
         blob: str,
-        number: int,
+        size: int,
         given: LayerInput,
         diff_id: str,
         chain: str,
         kind: str,
     ) -> _Staged:
-        folder = f"{self.staging.path}/layer-{number}"
+        folder = blob.replace("/blob-", "/layer-")
         os.mkdir(folder, 0o700)
         os.mkdir(f"{folder}/tree", 0o755)
         os.chmod(f"{folder}/tree", 0o755)  # noqa: S103 - it becomes "/", whatever the umask
         tree = os.open(f"{folder}/tree", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            found = unpack_layer(fd, tree, compression=kind or None)
+            rootless = os.geteuid() != 0
+            found = unpack_layer(
+                fd,
+                tree,
+                compression=kind or "none",
+                expected_size=size,
+                progress=lambda done: self._report(given.digest or diff_id, done, size),
+                opaque_xattr=OPAQUE_XATTR_ROOTLESS if rootless else OPAQUE_XATTR,
+                is_rootless=rootless,
+            )
         finally:
             os.close(tree)
         _same(given.digest, found.digest, what="layer")
@@ -250,7 +262,7 @@ class _Ingest:
             media_type=_media_type(given, kind),
             unpacked_bytes=found.unpacked_bytes,
         )
-        self._report(found.digest, found.size, found.size)
+        self._report(given.digest or diff_id, size, size)
         return _Staged(layer=layer, folder=folder, blob=blob, implied=tuple(found.implied_dirs))
 
     def _commit(
@@ -303,8 +315,15 @@ class _Ingest:
         return size in (-1, status.st_size)
 
     def _report(self, what: str, done: int, total: int) -> None:
+        # Called some ten times a second by each layer's thread; what it raises stops it.
+        if self._is_cancelled:
+            raise _Cancelled
         if self._progress is not None:
             self._progress(what, done, total)
+
+
+class _Cancelled(Exception):
+    """Another layer failed, or the caller was interrupted: nobody sees this one."""
 
 
 @contextmanager
@@ -312,6 +331,10 @@ def full_store(store: ImageStore) -> Iterator[None]:
     """Say `StoreFull` where the kernel says that there is no space."""
     try:
         yield
+    except StoreFull as error:
+        if error.path == store.paths.root:
+            raise
+        raise StoreFull(store.paths.root) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -11,7 +11,7 @@ import os
 import stat
 
 from ..errors import DamagedArchive, UnsafeArchive
-from .streams import CHUNK
+from .streams import CHUNK, write_all
 from .tarmembers import UNEXPECTED_EOF, Member, inside, members
 
 TYPE_CHECKING = False
@@ -250,10 +250,3 @@ def _spool(stream: Stream, size: int, path: str) -> None:
             size -= len(part)
     finally:
         os.close(fd)
-
-
-def write_all(fd: int, content: bytes) -> None:
-    """Write all of it, however little the kernel takes at once."""
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]

@@ -1,6 +1,7 @@
 """Byte streams for archives: counted, skippable, decompressed on the way.
 
-gzip, bzip2 and xz come from the standard library; zstd from the native core.
+gzip, bzip2 and xz come from the standard library.  A whole gzip or zstd archive is
+better inflated by the native core, into a file (`inflate_into`).
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from threading import Thread
 
 from ..errors import DamagedArchive
+from ..layer.compression import inflate
 from .tarmembers import UNEXPECTED_EOF
 
 TYPE_CHECKING = False
@@ -111,6 +114,42 @@ class FileStream:
     def tell(self) -> int:
         """How many bytes were read or skipped."""
         return self._position
+
+
+def inflate_into(stream: FileStream, out_fd: int, kind: str) -> None:
+    """Write what the rest of a gzip or zstd stream inflates to, and go to its beginning."""
+    read, write = os.pipe()
+    failures: list[OSError] = []
+
+    def feed() -> None:
+        try:
+            while part := stream.read(CHUNK):
+                write_all(write, part)
+        except BrokenPipeError:
+            pass  # the reader has failed, and says why
+        except OSError as error:
+            failures.append(error)
+        finally:
+            os.close(write)
+
+    # A daemon: after a failure it may wait for its input as long as the input's writer likes.
+    feeder = Thread(target=feed, name="feed", daemon=True)
+    feeder.start()
+    try:
+        inflate(read, out_fd, compression=kind)
+    finally:
+        os.close(read)
+    feeder.join()
+    if failures:
+        raise failures[0]
+    os.lseek(out_fd, 0, os.SEEK_SET)
+
+
+def write_all(fd: int, content: bytes) -> None:
+    """Write all of it, however little the kernel takes at once."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 class DecompressedStream:

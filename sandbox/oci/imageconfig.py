@@ -128,7 +128,9 @@ def parse(content: bytes, *, what: str = "image config") -> ImageDocument:
     if not isinstance(diff_ids, list) or len(diff_ids) > MAX_LAYERS:
         problem = f"rootfs.diff_ids is not a list of at most {MAX_LAYERS}"
         raise DamagedDocument(what=what, problem=problem)
-    history = value.get("history") or []
+    history = value.get("history")
+    if history is None:
+        history = []
     if not isinstance(history, list):
         raise DamagedDocument(what=what, problem="history is not a list")
     return ImageDocument(
@@ -254,7 +256,7 @@ def _healthcheck_document(healthcheck: Healthcheck | None) -> Json:
 
 def _history(value: Json, what: str) -> History:
     value = _object(value, "history", what)
-    empty = value.get("empty_layer") or False
+    empty = value.get("empty_layer", False)
     if not isinstance(empty, bool):
         raise DamagedDocument(what=what, problem="empty_layer is not true or false")
     return History(
