@@ -1,0 +1,412 @@
+"""Start a monitor, find one again, speak to it.
+
+Out of scope: the plan's content, the container's documents, what the lock file
+means for a status.  A started monitor outlives this process; that it is alive
+is seen by the lock on ``<run dir>/alive``, never by a process id.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from _socket import (
+    AF_UNIX,
+    MSG_NOSIGNAL,
+    SCM_RIGHTS,
+    SOCK_CLOEXEC,
+    SOCK_SEQPACKET,
+    SOL_SOCKET,
+    socketpair,
+)
+from _socket import socket as Socket  # noqa: N812 - a class, without the price of `socket`
+from _struct import pack
+
+from ..errors import HostLacks, MonitorLost, SandboxError, UsageError, WrongStatus
+from . import exitrecord, protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .exitrecord import ExitRecord
+    from .protocol import Message, Started
+
+_MFD_EXEC = 0x10  # not in os yet; Linux 6.3
+_FIRST_FREE = 10  # above every descriptor that the monitor is given
+
+# The sealed copy of the monitor's executable, made once a process, by path; and the monitors
+# that were started here and let go, which become zombies when they end.
+_sealed: dict[str, int] = {}
+_let_go: set[int] = set()
+
+
+def start(
+    plan: bytes,
+    *,
+    run_dir: str,
+    lock_fd: int,
+    stdio: tuple[int, int, int],
+    id: str,  # noqa: A002 - what it is called everywhere
+    executable: str | None = None,
+) -> Launch:
+    """Start a monitor that carries out ``plan``.
+
+    ``lock_fd`` is the held lock on ``<run_dir>/alive``; the monitor shares it,
+    so close yours.  ``stdio`` are the first client's descriptors, or /dev/null.
+    No descriptor is kept here.  Does not wait: see `Launch.wait_started`.
+    """
+    _reap_let_go()
+    program = _sealed_executable(executable or _EXECUTABLE)
+    opened: list[int] = []
+
+    def above(fd: int) -> int:
+        opened.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE))
+        return opened[-1]
+
+    ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    try:
+        plan_fd = os.memfd_create("sandbox-plan", os.MFD_CLOEXEC)
+        opened.append(plan_fd)
+        os.write(plan_fd, plan)
+        given = [above(fd) for fd in (*stdio, plan_fd, theirs.fileno(), lock_fd)]
+        pid = os.posix_spawn(
+            f"/proc/self/fd/{program}",
+            ["sandbox-monitor", id],
+            {},
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, place) for place, fd in enumerate(given)],
+            setsid=True,
+            setsigmask=(),
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        for fd in opened:
+            os.close(fd)
+    return Launch(ours, pid, run_dir)
+
+
+class Launch:
+    """A monitor and the process that started it; `close` lets go of it, and may be called twice."""
+
+    def __init__(self, sock: Socket, pid: int, run_dir: str) -> None:
+        self.monitor_pid = pid
+        self.run_dir = run_dir
+        self._socket: Socket | None = sock
+        self._started: Started | None = None
+        self._record: ExitRecord | None = None
+        self._is_gone = False
+
+    def __enter__(self) -> Launch:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """Readable when the monitor has something to say."""
+        return _open(self._socket).fileno()
+
+    def wait_started(self, timeout_s: float | None = None) -> Started:
+        """Wait until the program is executed.
+
+        Raises `ExecFailed` or `LaunchFailed` when it is not, `MonitorLost` when
+        the monitor died, TimeoutError.
+        """
+        deadline = _deadline(timeout_s)
+        while self._started is None and self._record is None:
+            self._take(_receive(_open(self._socket), deadline))
+        if self._record is not None and self._record.status == "failed":
+            raise exitrecord.describe_failure(self._record)
+        assert self._started is not None
+        return self._started
+
+    def wait(self, timeout_s: float | None = None) -> ExitRecord:
+        """Wait until the container is over.  `MonitorLost` when nobody knows how."""
+        deadline = _deadline(timeout_s)
+        while self._record is None:
+            # Read in a signal handler, the record may have come while we waited for it.
+            self._take(_receive(_open(self._socket), deadline))
+        return self._record
+
+    def signal(self, number: int) -> None:
+        """Send a signal to init.  Does not wait for an answer: good inside a signal handler."""
+        self._send(protocol.signal(number))
+
+    def kill(self) -> None:
+        """Kill the whole container."""
+        self._send(protocol.KILL)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the terminal's new size.  Does not wait for an answer."""
+        self._send(protocol.resize(rows, columns))
+
+    def close(self) -> None:
+        """Let go.  By the plan's lifetime, the container goes on or dies."""
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            sock.close()
+            if not self._is_gone:
+                _let_go.add(self.monitor_pid)
+
+    def wait_gone(self) -> None:
+        """Wait for the monitor's own end: then its lock is free and its groups are removed."""
+        if not self._is_gone:
+            _let_go.discard(self.monitor_pid)
+            self._is_gone = True
+            try:
+                os.waitpid(self.monitor_pid, 0)
+            except ChildProcessError:
+                pass
+
+    def _send(self, request: bytes) -> None:
+        try:
+            _open(self._socket).send(request, MSG_NOSIGNAL)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise MonitorLost(f"the monitor of {self.run_dir} is gone") from error
+
+    def _take(self, message: Message | None) -> None:
+        if message is None:
+            if self._record is None:
+                raise MonitorLost(f"the monitor of {self.run_dir} ended without a record")
+        elif message.word == protocol.STARTED:
+            self._started = protocol.parse_started(message.body)
+        elif message.word in (protocol.EXITED, protocol.FAILED):
+            self._record = exitrecord.parse(message.body)
+
+
+def connect(run_dir: str) -> Control:
+    """Speak to the monitor of a container.  `MonitorLost` when nobody listens."""
+    sock = Socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    folder = -1
+    try:
+        # By way of the folder's descriptor: a socket's path has at most 107 bytes.
+        folder = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        sock.connect(f"/proc/self/fd/{folder}/control")
+    except OSError as error:
+        sock.close()
+        raise MonitorLost(f"no monitor listens in {run_dir}: {error.strerror}") from error
+    finally:
+        if folder >= 0:
+            os.close(folder)
+    return Control(sock, run_dir)
+
+
+class Control:
+    """A connection to a monitor; what was attached by it is detached when it closes."""
+
+    def __init__(self, sock: Socket, run_dir: str) -> None:
+        self.run_dir = run_dir
+        self._socket: Socket | None = sock
+        self._record: ExitRecord | None = None
+
+    def __enter__(self) -> Control:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """Readable when the container is over."""
+        return _open(self._socket).fileno()
+
+    def signal(self, number: int, *, stop: bool = False) -> None:
+        """Send a signal to init; `WrongStatus` when it has ended.
+
+        With ``stop``, it is meant to end the container: there is no restart,
+        and having ended already is no error.
+        """
+        self._ask(protocol.signal(number, stop=stop))
+
+    def kill(self) -> None:
+        """Kill the whole container; having ended already is no error."""
+        self._ask(protocol.KILL)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the terminal's new size."""
+        self._ask(protocol.resize(rows, columns))
+
+    def close_stdin(self) -> None:
+        """No more input for the container."""
+        self._ask(protocol.CLOSE_STDIN)
+
+    def attach(self, fds: tuple[int, int, int], *, stdin: bool, lossy: bool) -> None:
+        """Join the container's streams to these descriptors, until this connection closes.
+
+        A lossy client that is slow misses output; another one slows the container down.
+        """
+        flags = (protocol.ATTACH_STDIN if stdin else 0) | (protocol.ATTACH_LOSSY if lossy else 0)
+        self._ask(protocol.attach(flags), fds)
+
+    def status(self) -> dict[str, str]:
+        """What the monitor is doing: ``phase``, ``pid`` and so on."""
+        return protocol.facts(self._ask(protocol.STATUS).body)
+
+    def wait(self) -> ExitRecord:
+        """Wait until the container is over.  `MonitorLost` when the monitor dies before."""
+        record = self.wait_for_exit()
+        assert record is not None
+        return record
+
+    def wait_for_exit(self, timeout_s: float | None = None) -> ExitRecord | None:
+        """The same, None after ``timeout_s``."""
+        deadline = _deadline(timeout_s)
+        while self._record is None:
+            try:
+                self._take(_receive(_open(self._socket), deadline))
+            except TimeoutError:
+                return None
+        return self._record
+
+    def close(self) -> None:
+        """Close the connection; the second call does nothing."""
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            sock.close()
+
+    def _ask(self, request: bytes, fds: tuple[int, ...] = ()) -> Message:
+        if self._record is not None:
+            raise MonitorLost(f"the container of {self.run_dir} is over")
+        sock = _open(self._socket)
+        rights = [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(fds)}i", *fds))] if fds else []
+        try:
+            sock.sendmsg([request], rights, MSG_NOSIGNAL)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise MonitorLost(f"the monitor of {self.run_dir} is gone") from error
+        while True:
+            message = _receive(sock, None)
+            self._take(message)
+            if message is None:
+                raise MonitorLost(f"the container of {self.run_dir} is over")
+            if message.word == protocol.OK:
+                return message
+            if message.word == protocol.ERROR:
+                raise self._error(message.line)
+
+    def _take(self, message: Message | None) -> None:
+        if message is None:
+            if self._record is None:
+                raise MonitorLost(f"the monitor of {self.run_dir} ended without a record")
+        elif message.word in (protocol.EXITED, protocol.FAILED):
+            self._record = exitrecord.parse(message.body)
+
+    def _error(self, line: str) -> SandboxError:
+        import errno  # on the way to an error only
+
+        number, _, text = line.partition(" ")
+        if number == str(errno.ESRCH):
+            container = os.path.basename(self.run_dir)
+            return WrongStatus(
+                f"Container {container} is not running", container=container, status="exited"
+            )
+        if number == str(errno.EINVAL):
+            return UsageError(f"the monitor refused: {text.lower()}")
+        return SandboxError(f"the monitor refused: {text.lower()}")
+
+
+def is_alive(run_dir: str) -> bool:
+    """A monitor holds the lock of this container."""
+    try:
+        fd = os.open(f"{run_dir}/alive", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+_EXECUTABLE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "native", "monitor")
+
+
+def _sealed_executable(path: str) -> int:
+    """A copy that nobody can write to, not even root in a container that finds it in /proc."""
+    fd = _sealed.get(path)
+    if fd is not None:
+        return fd
+    try:
+        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise HostLacks(
+            f"the monitor's program is missing: {path}",
+            hint="build it: pip install . (or scripts/build in a working copy)",
+        ) from error
+    try:
+        fd = _make_sealed(source)
+    finally:
+        os.close(source)
+    _sealed[path] = fd
+    return fd
+
+
+def _make_sealed(source: int) -> int:
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        low = os.memfd_create("sandbox-monitor", flags | _MFD_EXEC)
+    except OSError:
+        low = os.memfd_create("sandbox-monitor", flags)
+    try:
+        rest = os.fstat(source).st_size
+        while rest > 0:
+            done = os.sendfile(low, source, None, rest)
+            if done == 0:
+                raise HostLacks("the monitor's program was cut short while it was read")
+            rest -= done
+        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(low, fcntl.F_ADD_SEALS, seals)
+        return fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+    finally:
+        os.close(low)
+
+
+def _open(sock: Socket | None) -> Socket:
+    if sock is None:
+        raise ValueError("the connection to the monitor is closed")
+    return sock
+
+
+def _deadline(timeout_s: float | None) -> float | None:
+    return None if timeout_s is None else time.monotonic() + timeout_s
+
+
+def _receive(sock: Socket, deadline: float | None) -> Message | None:
+    """The next message; None at the end.  TimeoutError after ``deadline``."""
+    if deadline is not None:
+        rest = deadline - time.monotonic()
+        if rest <= 0:
+            raise TimeoutError
+        sock.settimeout(rest)
+    try:
+        data = sock.recv(protocol.MAX_MESSAGE)
+    except ConnectionResetError:
+        # Said once when the monitor left a request unread; what it sent before is still there.
+        data = sock.recv(protocol.MAX_MESSAGE)
+    finally:
+        if deadline is not None:
+            sock.settimeout(None)
+    return protocol.parse(data) if data else None
+
+
+def _reap_let_go() -> None:
+    for pid in tuple(_let_go):
+        try:
+            done, _status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            done = pid
+        if done:
+            _let_go.discard(pid)

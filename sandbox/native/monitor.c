@@ -1,0 +1,755 @@
+/* The monitor: the parent of one container, from its launch to its exit record.
+ *
+ * Runs in the host's namespaces as the user who started it, in a session of its own, with the
+ * descriptors that launch.h names and an empty environment.  One thread, one poll loop, no
+ * allocation: everything is in one struct monitor.  It must outlive whoever started it, and it
+ * never waits for one peer alone: no slow reader, silent client or full disk keeps it from the
+ * timers. When it dies itself, the lock on descriptor 5 is free, and that is how others know. */
+#define _GNU_SOURCE
+#include "launch.h"
+
+#include "account.h"
+#include "control.h"
+#include "exitstatus.h"
+#include "logfile.h"
+#include "pollset.h"
+#include "streams.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PLAN_FD 3
+#define LAUNCH_FD 4
+#define LOCK_FD 5
+
+#define NS_PER_MS 1000000
+#define NS_PER_S 1000000000
+#define NEVER INT64_MAX
+#define CPU_LOOK_MIN_NS (1 * NS_PER_MS)
+#define TERMINAL_DRAIN_NS (200LL * NS_PER_MS)
+#define GIVE_UP_NS (10LL * NS_PER_S)
+#define KILL_TRIES                                                                                 \
+    200 /* of 1 ms: until the groups of a container without pid namespace are empty */
+#define BACKOFF_FIRST_NS (100LL * NS_PER_MS)
+#define BACKOFF_LAST_NS (60LL * NS_PER_S)
+#define BACKOFF_RESET_NS (10LL * NS_PER_S)
+
+#define RESTART_ON_FAILURE 1
+
+#define MAX_EXIT_ARGUMENTS 64
+#define PF_FORKNOEXEC 0x40 /* in /proc/PID/stat: forked, and not yet executed anything */
+
+enum phase {
+    LAUNCHING, /* init is being made */
+    RUNNING,   /* the program runs */
+    DRAINING,  /* it has ended; its last output is on its way */
+    RESTING,   /* until the next start, by the restart policy */
+    OVER,
+};
+
+struct monitor {
+    struct plan plan;
+    struct settings settings;
+    struct launch launch;
+    struct streams streams;
+    struct logfile log;
+    struct control control;
+    struct account account;
+    struct ending ending;
+    enum phase phase;
+    bool no_more_starts;
+    uid_t stdio_uid; /* who owns the pipes: the program may open them anew by /dev/stdout */
+    gid_t stdio_gid;
+    int state_fd, run_fd, signal_fd;
+    int error_slot, console_slot, pid_slot, signal_slot;
+    int64_t wall_deadline, cpu_deadline, drain_deadline, start_deadline;
+    uint64_t drain_progress;
+    int64_t backoff_ns;
+    int cpus;
+    char message[EXIT_TEXT + 16];
+};
+
+static int64_t clock_ns(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static bool is_ready(int fd)
+{
+    struct pollfd one = {.fd = fd, .events = POLLIN};
+    return fd >= 0 && poll(&one, 1, 0) > 0;
+}
+
+static int signal_init(const struct monitor *monitor, int number)
+{
+    if (monitor->launch.pidfd < 0)
+        return -ESRCH;
+    return syscall(SYS_pidfd_send_signal, monitor->launch.pidfd, number, NULL, 0) < 0 ? -errno : 0;
+}
+
+/* --- the start of the process --- */
+
+static int set_up_process(void)
+{
+    sigset_t mask;
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    prctl(PR_SET_DUMPABLE, 0);
+    prctl(PR_SET_NAME, "sandbox-monitor");
+    setsid(); /* fails when the launcher saw to it */
+    umask(077);
+    syscall(SYS_close_range, LOCK_FD + 1, ~0u, 0);
+    for (int fd = PLAN_FD; fd <= LOCK_FD; fd++)
+        if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+            return -errno;
+    /* Launch.c gives init back the defaults. */
+    sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(SIGHUP, &ignore, NULL);
+    sigaction(SIGINT, &ignore, NULL);
+    sigaction(SIGQUIT, &ignore, NULL);
+    sigaction(SIGXFSZ, &ignore, NULL); /* a full log is dropped, and counted */
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGTERM);
+    if (sigprocmask(SIG_SETMASK, &mask, NULL) < 0)
+        return -errno;
+    return signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static int read_plan(struct monitor *monitor, struct error_record *error)
+{
+    struct stat st;
+    if (fstat(PLAN_FD, &st) < 0)
+        return fail(error, NULL, errno, "fstat", "");
+    if (st.st_size <= 0 || st.st_size > PLAN_MAX_BYTES)
+        return fail(error, NULL, EFBIG, "fstat", "");
+    void *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, PLAN_FD, 0);
+    if (data == MAP_FAILED)
+        return fail(error, NULL, errno, "mmap", "");
+    close(PLAN_FD);
+    int result = plan_check(data, (size_t)st.st_size, &monitor->plan, error);
+    return result < 0 ? result : settings_read(&monitor->plan, &monitor->settings, error);
+}
+
+/* The id on the host of an id in the container, by a text as in user_namespaces(7). */
+static uint32_t host_id(const char *map, uint32_t id)
+{
+    unsigned inside, outside, count;
+    int used;
+    if (map == NULL)
+        return id;
+    for (; sscanf(map, "%u %u %u%n", &inside, &outside, &count, &used) == 3; map += used)
+        if (id >= inside && id - inside < count)
+            return outside + (id - inside);
+    return id;
+}
+
+static void read_operations(struct monitor *monitor)
+{
+    struct op op = {0};
+    const char *first;
+    monitor->stdio_uid = host_id(monitor->settings.uid_map, 0);
+    monitor->stdio_gid = host_id(monitor->settings.gid_map, 0);
+    while (plan_next(&monitor->plan, &op)) {
+        if (op.code == OP_IDS) {
+            monitor->stdio_uid = host_id(monitor->settings.uid_map, (uint32_t)op_integer(&op));
+            monitor->stdio_gid = host_id(monitor->settings.gid_map, (uint32_t)op_integer(&op));
+        } else if (op.code == OP_EXEC) {
+            op_strings(&op, &first);
+            op_strings(&op, &first);
+            monitor->ending.has_reaper = op_integer(&op) & EXEC_INIT;
+        }
+    }
+}
+
+static int open_folder(const char *path, struct error_record *error)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? fail(error, NULL, errno, "open", path) : fd;
+}
+
+/* 0, 1 and 2 belong to the first client from here on; nobody is to wait for our copies to close. */
+static int close_stdio(struct error_record *error)
+{
+    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return fail(error, NULL, errno, "open", "/dev/null");
+    for (int i = 0; i < 3; i++)
+        dup2(fd, i);
+    close(fd);
+    return 0;
+}
+
+static int prepare(struct monitor *monitor, struct error_record *error)
+{
+    struct settings *settings = &monitor->settings;
+    int result = read_plan(monitor, error);
+    if (result < 0)
+        return result;
+    read_operations(monitor);
+    if ((monitor->state_fd = open_folder(settings->state, error)) < 0)
+        return monitor->state_fd;
+    if ((monitor->run_fd = open_folder(settings->run, error)) < 0)
+        return monitor->run_fd;
+    if ((result = logfile_open(&monitor->log, settings->log_path, settings->log_max_bytes,
+                               settings->log_max_files, error)) < 0)
+        return result;
+    streams_start(&monitor->streams, settings, &monitor->log);
+    if ((result = close_stdio(error)) < 0)
+        return result;
+    return control_listen(&monitor->control, monitor->run_fd, error);
+}
+
+/* --- the end of the container --- */
+
+/* What we kill is written down before it can have died of it. */
+static void kill_container(struct monitor *monitor, const char *reason)
+{
+    struct ending *ending = &monitor->ending;
+    if (monitor->phase >= DRAINING)
+        return;
+    if (ending->kill_reason == NULL) {
+        ending->kill_reason = reason;
+        ending->killed_ns = clock_ns(CLOCK_REALTIME);
+    }
+    signal_init(monitor, SIGKILL);
+    /* The death of a pid namespace takes everything with it. */
+    if (!(monitor->settings.namespaces & CLONE_NEWPID))
+        account_kill(&monitor->settings);
+}
+
+static void fail_launch(struct monitor *monitor, const struct error_record *error)
+{
+    if (monitor->ending.failed)
+        return;
+    monitor->ending.failed = true;
+    monitor->ending.error = *error;
+    close_fd(&monitor->launch.error_fd);
+    signal_init(monitor, SIGKILL);
+}
+
+static void kill_members(struct monitor *monitor)
+{
+    const struct timespec pause = {.tv_nsec = NS_PER_MS};
+    for (int i = 0; i < KILL_TRIES && !account_kill(&monitor->settings); i++)
+        nanosleep(&pause, NULL);
+}
+
+static void die_in_launch(struct monitor *monitor)
+{
+    struct error_record error = {.error = ECHILD, .syscall = "clone", .reason = "killed"};
+    fail_launch(monitor, &error);
+}
+
+static void init_ended(struct monitor *monitor)
+{
+    struct ending *ending = &monitor->ending;
+    ending->finished_ns = clock_ns(CLOCK_REALTIME);
+    if (ending->started_ns > 0)
+        ending->wall_ns = clock_ns(CLOCK_MONOTONIC) - ending->started_monotonic;
+    if (monitor->phase == LAUNCHING)
+        die_in_launch(monitor);
+    pid_t pid;
+    do
+        pid = wait4(monitor->launch.pid, &ending->wait_status, 0, &ending->usage);
+    while (pid < 0 && errno == EINTR);
+    ending->reaped = pid == monitor->launch.pid;
+    close_fd(&monitor->launch.pidfd);
+    if (!(monitor->settings.namespaces & CLONE_NEWPID))
+        kill_members(monitor);
+    streams_drain(&monitor->streams);
+    monitor->phase = DRAINING;
+    monitor->wall_deadline = monitor->cpu_deadline = NEVER;
+    monitor->drain_progress = streams_progress(&monitor->streams);
+    monitor->drain_deadline =
+        clock_ns(CLOCK_MONOTONIC) + (monitor->streams.tty ? TERMINAL_DRAIN_NS : GIVE_UP_NS);
+}
+
+static bool wants_restart(const struct monitor *monitor)
+{
+    const struct settings *settings = &monitor->settings;
+    const struct ending *ending = &monitor->ending;
+    if (settings->restart_policy == 0 || monitor->no_more_starts || ending->failed)
+        return false;
+    if (settings->restart_max > 0 && ending->restarts >= settings->restart_max)
+        return false;
+    return settings->restart_policy != RESTART_ON_FAILURE || !ending->reaped ||
+           ending->wait_status != 0;
+}
+
+/* All output of one run is where it belongs: the end, or a rest before the next run. */
+static void run_ended(struct monitor *monitor)
+{
+    struct ending *ending = &monitor->ending;
+    ending->stdout_bytes = monitor->streams.sources[0].bytes;
+    ending->stderr_bytes = monitor->streams.sources[1].bytes;
+    ending->undelivered_bytes = monitor->streams.undelivered;
+    account_after(&monitor->account, &monitor->settings, monitor->launch.disk_fd);
+    close_fd(&monitor->launch.error_fd);
+    close_fd(&monitor->launch.console_fd);
+    close_fd(&monitor->launch.disk_fd);
+    streams_close(&monitor->streams);
+    if (!wants_restart(monitor)) {
+        monitor->phase = OVER;
+        return;
+    }
+    if (ending->wall_ns >= BACKOFF_RESET_NS)
+        monitor->backoff_ns = 0;
+    monitor->backoff_ns = monitor->backoff_ns == 0 ? BACKOFF_FIRST_NS : monitor->backoff_ns * 2;
+    if (monitor->backoff_ns > BACKOFF_LAST_NS)
+        monitor->backoff_ns = BACKOFF_LAST_NS;
+    monitor->phase = RESTING;
+    monitor->start_deadline = clock_ns(CLOCK_MONOTONIC) + monitor->backoff_ns;
+}
+
+/* --- the start of the container --- */
+
+/* An end of the error pipe without a record is the success of execve, unless init was killed. */
+static bool has_executed(const struct monitor *monitor)
+{
+    char path[40], text[512];
+    unsigned flags;
+    if (monitor->ending.has_reaper || !is_ready(monitor->launch.pidfd))
+        return true;
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)monitor->launch.pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return true;
+    ssize_t n = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    const char *at = strrchr(text, ')');
+    if (at == NULL || sscanf(at, ") %*c %*d %*d %*d %*d %*d %u", &flags) != 1)
+        return true;
+    return !(flags & PF_FORKNOEXEC);
+}
+
+static void write_started(struct monitor *monitor)
+{
+    char boot_id[40] = "";
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        ssize_t n = read(fd, boot_id, 36);
+        boot_id[n > 0 ? n : 0] = '\0';
+        close(fd);
+    }
+    int size =
+        snprintf(monitor->message, sizeof(monitor->message),
+                 "started\nversion 1\npid %d\nstart_time %llu\nboot_id %s\nmonitor %d\n"
+                 "started_ns %lld\nrestarts %d\n",
+                 (int)monitor->launch.pid, (unsigned long long)monitor->launch.start_time, boot_id,
+                 (int)getpid(), (long long)monitor->ending.started_ns, monitor->ending.restarts);
+    const size_t word = sizeof("started\n") - 1;
+    write_record(monitor->run_fd, "started", monitor->message + word, (size_t)size - word, false);
+    if (monitor->ending.restarts == 0)
+        control_send(&monitor->control, LAUNCHER, monitor->message, (size_t)size);
+}
+
+static void look_at_cpu(struct monitor *monitor)
+{
+    uint64_t used;
+    uint64_t limit = (uint64_t)monitor->settings.cpu_us * 1000;
+    int64_t pause = NS_PER_S;
+    if (account_cpu_ns(&monitor->settings, monitor->launch.pid, &used)) {
+        const struct number *before = &monitor->account.before[CPU_NS];
+        used -= before->source != NULL && before->value <= used ? before->value : 0;
+        if (used >= limit) {
+            monitor->cpu_deadline = NEVER;
+            kill_container(monitor, KILL_CPU_TIMEOUT);
+            return;
+        }
+        /* All processors together cannot use it up earlier. */
+        pause = (int64_t)((limit - used) / (uint64_t)monitor->cpus);
+    }
+    monitor->cpu_deadline =
+        clock_ns(CLOCK_MONOTONIC) + (pause > CPU_LOOK_MIN_NS ? pause : CPU_LOOK_MIN_NS);
+}
+
+static void program_started(struct monitor *monitor)
+{
+    struct ending *ending = &monitor->ending;
+    close_fd(&monitor->launch.error_fd);
+    monitor->phase = RUNNING;
+    ending->started_ns = clock_ns(CLOCK_REALTIME);
+    ending->started_monotonic = clock_ns(CLOCK_MONOTONIC);
+    if (monitor->settings.wall_ms > 0)
+        monitor->wall_deadline = ending->started_monotonic + monitor->settings.wall_ms * NS_PER_MS;
+    if (monitor->settings.cpu_us > 0) {
+        cpu_set_t set;
+        monitor->cpus = sched_getaffinity(monitor->launch.pid, sizeof(set), &set) == 0
+                            ? CPU_COUNT(&set)
+                            : CPU_SETSIZE;
+        monitor->cpu_deadline = 0;
+    }
+    write_started(monitor);
+}
+
+static void receive_outcome(struct monitor *monitor)
+{
+    struct error_record error = {0};
+    ssize_t n = read(monitor->launch.error_fd, &error, sizeof(error));
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    if (n == 0 && has_executed(monitor)) {
+        program_started(monitor);
+    } else if (n == 0) {
+        die_in_launch(monitor);
+    } else {
+        if (n != sizeof(error))
+            error = (struct error_record){.error = EPROTO, .syscall = "read"};
+        error.syscall[sizeof(error.syscall) - 1] = '\0';
+        error.reason[sizeof(error.reason) - 1] = '\0';
+        error.path[sizeof(error.path) - 1] = '\0';
+        fail_launch(monitor, &error);
+    }
+}
+
+static void receive_terminal(struct monitor *monitor)
+{
+    char byte;
+    _Alignas(struct cmsghdr) char rights[CMSG_SPACE(sizeof(int))];
+    struct iovec part = {.iov_base = &byte, .iov_len = 1};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = rights, .msg_controllen = sizeof(rights)};
+    ssize_t n = recvmsg(monitor->launch.console_fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    struct cmsghdr *control = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+    if (control != NULL && control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_RIGHTS &&
+        control->cmsg_len == CMSG_LEN(sizeof(int))) {
+        int master;
+        memcpy(&master, CMSG_DATA(control), sizeof(master));
+        streams_terminal(&monitor->streams, master);
+    }
+    close_fd(&monitor->launch.console_fd);
+}
+
+static void start(struct monitor *monitor)
+{
+    struct error_record error = {0};
+    struct ending *ending = &monitor->ending;
+    int stdio[3];
+    monitor->launch =
+        (struct launch){.pid = -1, .pidfd = -1, .error_fd = -1, .console_fd = -1, .disk_fd = -1};
+    monitor->wall_deadline = monitor->cpu_deadline = NEVER;
+    monitor->drain_deadline = monitor->start_deadline = NEVER;
+    monitor->phase = LAUNCHING;
+    ending->reaped = false;
+    ending->kill_reason = NULL;
+    ending->started_ns = ending->wall_ns = 0;
+    int result = streams_open(&monitor->streams, stdio, &error);
+    for (int i = 0; i < 3 && result == 0; i++)
+        if (stdio[i] >= 0 && (monitor->stdio_uid != 0 || monitor->stdio_gid != 0) &&
+            !(i == 0 && !monitor->streams.input_wanted)) {
+            /* Without the right to give it away, the program cannot open /dev/stdout: no more. */
+            int ignored = fchown(stdio[i], monitor->stdio_uid, monitor->stdio_gid);
+            (void)ignored;
+        }
+    if (result == 0)
+        result = launch_start(&monitor->plan, &monitor->settings, stdio, &monitor->launch, &error);
+    for (int i = 0; i < 3; i++)
+        close_fd(&stdio[i]);
+    if (result < 0) {
+        monitor->launch.pidfd = -1;
+        fail_launch(monitor, &error);
+        ending->finished_ns = clock_ns(CLOCK_REALTIME);
+        run_ended(monitor);
+        return;
+    }
+    ending->pid = monitor->launch.pid;
+    account_before(&monitor->account, &monitor->settings);
+}
+
+/* --- the poll loop --- */
+
+static void end_rest(struct monitor *monitor)
+{
+    monitor->no_more_starts = true;
+    if (monitor->phase == RESTING)
+        monitor->phase = OVER;
+    else if (monitor->phase == DRAINING)
+        streams_give_up(&monitor->streams, true);
+}
+
+static int signal_by_client(struct monitor *monitor, const struct request *request)
+{
+    int number = (int)request->numbers[0];
+    if (request->numbers[0] < 0 || request->numbers[0] > 64)
+        return -EINVAL;
+    if (request->stop || number == SIGKILL)
+        end_rest(monitor);
+    if (monitor->phase >= DRAINING)
+        return request->stop ? 0 : -ESRCH; /* to stop what has ended is no error */
+    if (number > 0)
+        monitor->ending.user_signal = number;
+    monitor->ending.stopping |= request->stop;
+    if (number == SIGKILL) {
+        kill_container(monitor, request->stop ? KILL_STOP : KILL_USER);
+        return 0;
+    }
+    return signal_init(monitor, number);
+}
+
+static int kill_by_client(struct monitor *monitor)
+{
+    end_rest(monitor);
+    if (monitor->phase >= DRAINING)
+        return 0;
+    monitor->ending.user_signal = SIGKILL;
+    kill_container(monitor, KILL_USER);
+    return 0;
+}
+
+static void send_status(struct monitor *monitor, int peer)
+{
+    static const char *const phases[] = {"launching", "running", "draining", "resting", "over"};
+    int n = snprintf(monitor->message, sizeof(monitor->message),
+                     "ok\nphase %s\npid %d\nmonitor %d\nstarted_ns %lld\nrestarts %d\n"
+                     "stdout_bytes %llu\nstderr_bytes %llu\nlog_dropped_bytes %llu\n",
+                     phases[monitor->phase], (int)monitor->launch.pid, (int)getpid(),
+                     (long long)monitor->ending.started_ns, monitor->ending.restarts,
+                     (unsigned long long)monitor->streams.sources[0].bytes,
+                     (unsigned long long)monitor->streams.sources[1].bytes,
+                     (unsigned long long)monitor->log.dropped_bytes);
+    control_send(&monitor->control, peer, monitor->message, (size_t)n);
+}
+
+static void peer_gone(struct monitor *monitor, int peer)
+{
+    control_drop(&monitor->control, peer);
+    streams_detach(&monitor->streams, peer);
+    if (peer == LAUNCHER && (monitor->settings.lifetime & LIFETIME_WITH_LAUNCHER)) {
+        end_rest(monitor);
+        kill_container(monitor, KILL_LAUNCHER_GONE);
+    }
+}
+
+static void serve_peer(struct monitor *monitor, int peer)
+{
+    struct request request;
+    struct control *control = &monitor->control;
+    control_receive(control, peer, &request);
+    switch (request.verb) {
+    case VERB_SIGNAL:
+        control_answer(control, peer, signal_by_client(monitor, &request));
+        break;
+    case VERB_KILL:
+        control_answer(control, peer, kill_by_client(monitor));
+        break;
+    case VERB_RESIZE:
+        control_answer(control, peer,
+                       streams_resize(&monitor->streams, request.numbers[0], request.numbers[1]));
+        break;
+    case VERB_ATTACH:
+        control_answer(control, peer,
+                       streams_attach(&monitor->streams, peer, request.fds, request.numbers[0]));
+        break;
+    case VERB_CLOSE_STDIN:
+        streams_close_input(&monitor->streams);
+        control_answer(control, peer, 0);
+        break;
+    case VERB_STATUS:
+        send_status(monitor, peer);
+        break;
+    case VERB_GONE:
+        peer_gone(monitor, peer);
+        break;
+    case VERB_WAIT:
+    case VERB_NONE:
+        break;
+    }
+}
+
+static void serve_drain(struct monitor *monitor, int64_t now)
+{
+    struct streams *streams = &monitor->streams;
+    uint64_t progress = streams_progress(streams);
+    if (now >= monitor->drain_deadline) {
+        bool moved = progress != monitor->drain_progress;
+        bool launcher_gone = monitor->control.peers[LAUNCHER].fd < 0;
+        if (!moved && streams->sources[0].length == 0)
+            streams_end_sources(streams); /* a terminal that somebody else keeps open */
+        if (!moved)
+            streams_give_up(streams, launcher_gone);
+        monitor->drain_progress = progress;
+        monitor->drain_deadline = now + GIVE_UP_NS;
+    }
+    if (streams_done(streams))
+        run_ended(monitor);
+}
+
+static void serve_timers(struct monitor *monitor)
+{
+    int64_t now = clock_ns(CLOCK_MONOTONIC);
+    if (now >= monitor->wall_deadline) {
+        monitor->wall_deadline = NEVER;
+        kill_container(monitor, KILL_WALL_TIMEOUT);
+    }
+    if (now >= monitor->cpu_deadline)
+        look_at_cpu(monitor);
+    if (monitor->phase == RESTING && now >= monitor->start_deadline) {
+        monitor->ending.restarts++;
+        start(monitor);
+    }
+    if (monitor->phase == DRAINING)
+        serve_drain(monitor, now);
+}
+
+static void wait_for_events(const struct monitor *monitor, struct pollset *set)
+{
+    const int64_t deadlines[] = {monitor->wall_deadline, monitor->cpu_deadline,
+                                 monitor->drain_deadline, monitor->start_deadline};
+    int64_t next = NEVER;
+    for (size_t i = 0; i < sizeof(deadlines) / sizeof(deadlines[0]); i++)
+        next = deadlines[i] < next ? deadlines[i] : next;
+    struct timespec pause = {0};
+    if (next != NEVER) {
+        int64_t now = clock_ns(CLOCK_MONOTONIC);
+        int64_t rest = next > now ? next - now : 0;
+        pause.tv_sec = (time_t)(rest / NS_PER_S);
+        pause.tv_nsec = (long)(rest % NS_PER_S);
+    }
+    if (ppoll(set->fds, (nfds_t)set->count, next == NEVER ? NULL : &pause, NULL) <= 0)
+        for (int i = 0; i < set->count; i++)
+            set->fds[i].revents = 0;
+}
+
+static void watch(struct monitor *monitor, struct pollset *set)
+{
+    set->count = 0;
+    monitor->error_slot =
+        pollset_add(set, monitor->phase == LAUNCHING ? monitor->launch.error_fd : -1, POLLIN);
+    monitor->console_slot = pollset_add(set, monitor->launch.console_fd, POLLIN);
+    monitor->pid_slot = pollset_add(set, monitor->launch.pidfd, POLLIN);
+    monitor->signal_slot = pollset_add(set, monitor->signal_fd, POLLIN);
+    control_watch(&monitor->control, set);
+    streams_watch(&monitor->streams, set);
+}
+
+static void turn(struct monitor *monitor)
+{
+    struct pollset set;
+    watch(monitor, &set);
+    wait_for_events(monitor, &set);
+    if (pollset_ready(&set, monitor->error_slot))
+        receive_outcome(monitor);
+    if (pollset_ready(&set, monitor->console_slot))
+        receive_terminal(monitor);
+    streams_serve(&monitor->streams, &set);
+    if (monitor->streams.passed && monitor->ending.kill_reason == NULL)
+        kill_container(monitor, KILL_OUTPUT_LIMIT);
+    for (int i = 0; i < CONTROL_PEERS; i++)
+        if (pollset_ready(&set, monitor->control.peers[i].slot))
+            serve_peer(monitor, i);
+    if (pollset_ready(&set, monitor->control.slot))
+        control_accept(&monitor->control);
+    if (pollset_ready(&set, monitor->signal_slot)) {
+        struct signalfd_siginfo info;
+        if (read(monitor->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+            end_rest(monitor);
+            kill_container(monitor, KILL_MONITOR_TERMINATED);
+        }
+    }
+    if (pollset_ready(&set, monitor->pid_slot)) {
+        if (monitor->phase == LAUNCHING && is_ready(monitor->launch.error_fd))
+            receive_outcome(monitor);
+        init_ended(monitor);
+    }
+    serve_timers(monitor);
+}
+
+/* --- the end of the process --- */
+
+static void report(struct monitor *monitor)
+{
+    struct ending *ending = &monitor->ending;
+    const char *word = ending->failed ? "failed\n" : "exited\n";
+    const size_t length = 7;
+    /* What dies with its launcher, or is removed at once, need not survive a power cut. */
+    bool kept =
+        monitor->settings.exit_argc == 0 && !(monitor->settings.lifetime & LIFETIME_WITH_LAUNCHER);
+    ending->log_dropped_bytes = monitor->log.dropped_bytes;
+    memcpy(monitor->message, word, length);
+    size_t size = ending_text(ending, &monitor->account, monitor->message + length);
+    if (monitor->state_fd >= 0)
+        write_record(monitor->state_fd, "exit", monitor->message + length, size, kept);
+    streams_finish(&monitor->streams);
+    control_send_all(&monitor->control, monitor->message, length + size);
+}
+
+static void split(const char *first, uint32_t count, const char *parts[MAX_EXIT_ARGUMENTS + 1])
+{
+    uint32_t i = 0;
+    for (; i < count && i < MAX_EXIT_ARGUMENTS; i++, first += strlen(first) + 1)
+        parts[i] = first;
+    parts[i] = NULL;
+}
+
+/* Its stdio is /dev/null, every other descriptor closes, the lock with them. */
+static void become_exit_command(const struct settings *settings)
+{
+    const char *argv[MAX_EXIT_ARGUMENTS + 1], *env[MAX_EXIT_ARGUMENTS + 1];
+    const int ignored[] = {SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGXFSZ};
+    struct sigaction usual = {.sa_handler = SIG_DFL};
+    sigset_t mask;
+    for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
+        sigaction(ignored[i], &usual, NULL);
+    sigemptyset(&mask);
+    sigprocmask(SIG_SETMASK, &mask, NULL);
+    umask(022);
+    split(settings->exit_argv, settings->exit_argc, argv);
+    split(settings->exit_env, settings->exit_envc, env);
+    execve(argv[0], (char *const *)argv, (char *const *)env);
+}
+
+int main(void)
+{
+    struct error_record error = {0};
+    int signal_fd = set_up_process();
+    if (signal_fd < 0)
+        return 2;
+    struct monitor *monitor =
+        mmap(NULL, sizeof(*monitor), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (monitor == MAP_FAILED)
+        return 2;
+    monitor->signal_fd = signal_fd;
+    monitor->state_fd = monitor->run_fd = monitor->log.fd = -1;
+    control_start(&monitor->control, LAUNCH_FD);
+    if (prepare(monitor, &error) < 0) {
+        monitor->ending.failed = true;
+        monitor->ending.error = error;
+        monitor->ending.finished_ns = clock_ns(CLOCK_REALTIME);
+        monitor->phase = OVER;
+    } else {
+        start(monitor);
+    }
+    while (monitor->phase != OVER)
+        turn(monitor);
+    logfile_close(&monitor->log);
+    report(monitor);
+    account_remove(&monitor->settings);
+    control_close(&monitor->control, monitor->run_fd);
+    if (monitor->settings.exit_argc > 0)
+        become_exit_command(&monitor->settings);
+    return 0;
+}
