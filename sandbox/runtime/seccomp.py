@@ -1,0 +1,113 @@
+"""Which filter a container gets, and the cache of compiled ones.
+
+A filter is compiled once for a profile, a set of capabilities, a processor and a
+kernel; afterwards a start reads its bytes.  The profile itself and libseccomp are
+only loaded when the cache does not have it: both cost more than the rest of a
+start.
+
+    <cache>/seccomp/         0700, this user's
+      docker-2-80000-x86_64-6.1.0-18-amd64.bpf     struct sock_filter after another
+
+A file that somebody else owns or may write, or that is no whole number of
+instructions, is not used but made anew.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import capabilities
+from .launch import Filter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Raised whenever the profile or the way it is compiled changes.
+PROFILE = "docker-2"
+INSTRUCTION_BYTES = 8
+MAX_BYTES = 4096 * INSTRUCTION_BYTES
+
+# Those that the profile asks for; others make no difference to the filter.
+RELEVANT = capabilities.to_bits(
+    (
+        "CAP_BPF",
+        "CAP_DAC_READ_SEARCH",
+        "CAP_PERFMON",
+        "CAP_SYSLOG",
+        "CAP_SYS_ADMIN",
+        "CAP_SYS_BOOT",
+        "CAP_SYS_CHROOT",
+        "CAP_SYS_MODULE",
+        "CAP_SYS_NICE",
+        "CAP_SYS_PACCT",
+        "CAP_SYS_PTRACE",
+        "CAP_SYS_RAWIO",
+        "CAP_SYS_TIME",
+        "CAP_SYS_TTY_CONFIG",
+    )
+)
+
+
+def default_filter(cache: str, held: Iterable[str]) -> Filter:
+    """The default profile's filter for a process that can have these capabilities."""
+    bits = capabilities.to_bits(held) & RELEVANT
+    host = os.uname()
+    path = f"{cache}/seccomp/{PROFILE}-{bits:x}-{host.machine}-{host.release}.bpf"
+    program = read_program(path)
+    if program is None:
+        from .seccomp_profile import compile_default
+
+        program = compile_default(bits, host.machine)
+        write_program(path, program)
+    return Filter(program=program)
+
+
+def from_file(path: str, held: Iterable[str]) -> Filter:
+    """The filter of ``--security-opt seccomp=FILE``: a profile in docker's JSON."""
+    from .seccomp_profile import load_profile
+
+    return load_profile(path, held)
+
+
+def read_program(path: str) -> bytes | None:
+    """The bytes of a cached filter, None when there is none to be trusted."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None  # whatever the reason, it is made anew
+    try:
+        status = os.fstat(fd)
+        if (
+            status.st_mode & 0o170022 != 0o100000
+            or status.st_uid != os.geteuid()
+            or not 0 < status.st_size <= MAX_BYTES
+        ):
+            return None
+        program = os.read(fd, MAX_BYTES + 1)
+    finally:
+        os.close(fd)
+    whole = len(program) == status.st_size and len(program) % INSTRUCTION_BYTES == 0
+    return program if whole else None
+
+
+def write_program(path: str, program: bytes) -> None:
+    """Keep a filter, for whoever comes next; failing to is no failure."""
+    folder = os.path.dirname(path)
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        fd = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        try:
+            os.write(fd, program)
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except OSError:
+        # A full or read-only store, or two at once: the filter itself is in hand.
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
