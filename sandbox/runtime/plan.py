@@ -19,7 +19,6 @@ from ..native.plan import (
     LIFETIME_WITH_LAUNCHER,
     OVERLAY_HOST_ROOT,
     OVERLAY_IDMAPPED,
-    OVERLAY_READONLY,
     OVERLAY_VOLATILE,
     STDIO_STDIN,
     STDIO_STDIN_ONCE,
@@ -78,7 +77,9 @@ def compile_plan(spec: Spec, launch: LaunchSettings) -> tuple[Op, ...]:
     ops += [op("readonly", path) for path in linux.readonly_paths]
     ops += [op("mask", path) for path in linux.masked_paths]
     ops.append(op("pivot"))
+    ops.append(op("workdir", process.cwd, WORKDIR_CREATE))
     if launch.root.readonly or (spec.root is not None and spec.root.readonly):
+        # Not OVERLAY_READONLY, which holds from the pivot on: the folder above may have to be made.
         ops.append(op("root_readonly"))
 
     ops.append(op("keyring", f"_ses.{launch.id}"))
@@ -116,13 +117,14 @@ def monitor_ops(linux: Linux, launch: LaunchSettings) -> list[Op]:
 def process_ops(
     process: Process, loaded: Filter | None, *, init: bool = False, bound: int = -1
 ) -> list[Op]:
-    """From the last privileged step to ``execve``; the same for init and for an exec."""
+    """From the limits to ``execve``; the same for init and for an exec, which go to the working
+    directory before.
+    """
     user = process.user
     filter_ops = [] if loaded is None else [op("seccomp", loaded.program, loaded.flags)]
     ops = rlimits.limit_ops(process.rlimits)
     if process.scheduler is not None and process.scheduler.nice is not None:
         ops.append(op("nice", process.scheduler.nice))
-    ops.append(op("workdir", process.cwd, WORKDIR_CREATE))
     ops.append(op("umask", DEFAULT_UMASK if user.umask is None else user.umask & 0o777))
     if not process.no_new_privileges:
         ops += filter_ops
@@ -179,9 +181,9 @@ def _root_ops(root: RootMount, *, idmapped: bool) -> list[Op]:
     if root.kind == "bind":
         if len(root.lowers) != 1:
             raise ValueError("a bound root is one folder")
-        return [op("root_bind", root.lowers[0], OVERLAY_READONLY * root.readonly)]
-    flags = OVERLAY_VOLATILE * root.volatile | OVERLAY_READONLY * root.readonly
-    flags |= OVERLAY_HOST_ROOT * root.host_root | OVERLAY_IDMAPPED * idmapped
+        return [op("root_bind", root.lowers[0], 0)]
+    flags = OVERLAY_VOLATILE * root.volatile | OVERLAY_HOST_ROOT * root.host_root
+    flags |= OVERLAY_IDMAPPED * idmapped
     return [op("root_overlay", root.lowers, root.upper, root.work, flags)]
 
 

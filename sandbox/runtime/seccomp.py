@@ -6,7 +6,7 @@ only loaded when the cache does not have it: both cost more than the rest of a
 start.
 
     <cache>/seccomp/         0700, this user's
-      docker-2-80000-x86_64-6.1.0-18-amd64.bpf     struct sock_filter after another
+      docker-3-40000-x86_64-6.1.0-18-amd64.bpf     struct sock_filter after another
 
 A file that somebody else owns or may write, or that is no whole number of
 instructions, is not used but made anew.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # Raised whenever the profile or the way it is compiled changes.
-PROFILE = "docker-2"
+PROFILE = "docker-3"
 INSTRUCTION_BYTES = 8
 MAX_BYTES = 4096 * INSTRUCTION_BYTES
 
