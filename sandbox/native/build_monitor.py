@@ -1,0 +1,84 @@
+"""Build the monitor, the one static executable of the launch core.
+
+Out of scope: the cffi module, which is `build.py`'s.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+LAUNCH_SOURCES = (
+    "plan.c",
+    "launch.c",
+    "prepare.c",
+    "disk.c",
+    "namespaces.c",
+    "targets.c",
+    "root.c",
+    "mounts.c",
+    "copyup.c",
+    "console.c",
+    "limits.c",
+    "ids.c",
+    "seccomp_load.c",
+    "exec.c",
+    "reaper.c",
+)
+MONITOR_SOURCES = (
+    "monitor.c",
+    "account.c",
+    "streams.c",
+    "logfile.c",
+    "control.c",
+    "exitstatus.c",
+)
+
+WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Werror")
+COMPILE = ("-std=gnu11", "-O2", "-fstack-protector-strong", "-fno-plt", "-ffunction-sections")
+LINK = ("-Wl,-z,relro,-z,now,-z,noexecstack", "-Wl,--gc-sections")
+
+
+def build_monitor(
+    out: str,
+    *,
+    cc: str | None = None,
+    sanitize: str = "",
+    extra_sources: Sequence[str] = (),
+    defines: Sequence[str] = (),
+    sources: Sequence[str] = LAUNCH_SOURCES + MONITOR_SOURCES,
+) -> None:
+    """Compile and link `sources` and `extra_sources` to `out`, replacing it atomically.
+
+    With `sanitize` (``address,undefined``) the result is dynamic and for tests only.
+    """
+    static = not sanitize
+    if cc is None:
+        cc = (static and shutil.which("musl-gcc")) or "cc"
+    paths = [os.path.join(HERE, name) for name in (*sources, *extra_sources)]
+    made = f"{out}.{os.getpid()}"
+    command = [cc, *COMPILE, *WARNINGS, *(f"-D{name}" for name in defines), f"-I{HERE}"]
+    if static:
+        command += ["-static", "-no-pie", "-s"]
+        if not os.path.basename(cc).startswith("musl"):
+            command += ["-D_FORTIFY_SOURCE=2"]
+    else:
+        command += ["-g", f"-fsanitize={sanitize}", "-fno-sanitize-recover=all"]
+    try:
+        subprocess.run([*command, *LINK, "-o", made, *paths], check=True)
+        os.replace(made, out)
+    finally:
+        if os.path.exists(made):
+            os.unlink(made)
+
+
+if __name__ == "__main__":
+    build_monitor(sys.argv[1] if len(sys.argv) > 1 else os.path.join(HERE, "monitor"))
