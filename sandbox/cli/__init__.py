@@ -1,0 +1,1 @@
+"""The program ``sandbox``: docker's verbs, flags, columns, texts and exit codes."""

@@ -1,0 +1,34 @@
+"""``images``: list images."""
+
+from __future__ import annotations
+
+from .. import imageview, listing
+from ..containerview import parse_filters
+from ..output import write
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..main import Call
+
+
+def run(call: Call) -> int:
+    """Print a line for each name of each image, the newest image first."""
+    options = call.options
+    filters = parse_filters(options.get("filter", ()), imageview.FILTERS)
+    found = imageview.select(call.engine, call.engine.images(), filters)
+    digests = bool(options.get("digests"))
+    text = options.get("format", "table")
+    views = imageview.rows(
+        found,
+        pattern=call.arguments[0] if call.arguments else "",
+        truncated=not options.get("no_trunc"),
+        digests=digests or ".Digest" in text,
+    )
+    if options.get("quiet"):
+        write("".join(f"{view.field('ID')}\n" for view in views))
+    elif text == "table":
+        columns = imageview.DIGEST_COLUMNS if digests else imageview.COLUMNS
+        write(listing.default_table(views, columns, imageview.HEADINGS))
+    else:
+        write(listing.formatted(views, text, imageview.HEADINGS))
+    return 0

@@ -1,0 +1,57 @@
+"""``ps``: list containers."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ...engine.container import Container
+    from ..main import Call
+
+
+def run(call: Call) -> int:
+    """Print a line for each container, the newest first."""
+    from ..output import write
+
+    options = call.options
+    found = _chosen(call)
+    if options.get("quiet") and "format" not in options:
+        cut = 64 if options.get("no_trunc") else 12
+        write("".join(f"{container.id[:cut]}\n" for container in found))
+        return 0
+    # From here on it is for eyes; `ps -q` does not pay for templates and tables.
+    from .. import containerview, listing
+
+    text = options.get("format", "table")
+    template = None if listing.is_table(text) and text == "table" else listing.parse_format(text)
+    named = template.fields() if template is not None else set()
+    with_size = bool(options.get("size")) or bool(named & {"Size", "."})
+    views = [
+        containerview.ContainerView(
+            container, truncated=not options.get("no_trunc"), with_size=with_size
+        )
+        for container in found
+    ]
+    if text == "table":
+        columns = (*containerview.COLUMNS, "Size") if with_size else containerview.COLUMNS
+        write(listing.default_table(views, columns, containerview.HEADINGS))
+    else:
+        write(listing.formatted(views, text, containerview.HEADINGS))
+    return 0
+
+
+def _chosen(call: Call) -> list[Container]:
+    options = call.options
+    last = 1 if options.get("latest") else options.get("last", -1)
+    texts = options.get("filter", ())
+    filters: dict[str, list[str]] = {}
+    if texts:
+        from ..containerview import FILTERS, parse_filters
+
+        filters = parse_filters(texts, FILTERS)
+    everything = bool(options.get("all")) or last > 0 or "status" in filters
+    found = list(call.engine.containers(all=everything))
+    if filters:
+        from ..containerview import select
+
+        found = select(call.engine, found, filters)
+    return found[:last] if last > 0 else found

@@ -1,0 +1,22 @@
+"""``restart``: stop containers and start them again."""
+
+from __future__ import annotations
+
+from ..output import line
+from .stop import stop_container
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..main import Call
+
+
+def run(call: Call) -> int:
+    """Print the name of each."""
+
+    def restart(name: str) -> None:
+        container = call.engine.container(name)
+        stop_container(call, container)
+        container.start().close()
+        line(name)
+
+    return call.each(restart)

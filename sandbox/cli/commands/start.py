@@ -1,0 +1,57 @@
+"""``start``: run containers again, or attached to one."""
+
+from __future__ import annotations
+
+from ...errors import SandboxError, WrongStatus
+from .. import output
+from ..errors import FAILURE, Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..main import Call
+
+
+def run(call: Call) -> int:
+    """Start each; a container that runs already is no error."""
+    if call.options.get("attach") or call.options.get("interactive"):
+        return _attached(call)
+    failed = []
+    for name in call.arguments:
+        try:
+            _start(call, name)
+        except SandboxError as error:
+            output.error(error.message)
+            if error.hint:
+                output.error(f"hint: {error.hint}")
+            failed.append(name)
+        else:
+            output.line(name)
+    if failed:
+        output.error(f"Error: failed to start containers: {', '.join(failed)}")
+        return FAILURE
+    return 0
+
+
+def _start(call: Call, name: str) -> None:
+    container = call.engine.container(name)
+    try:
+        container.start().close()
+    except WrongStatus:
+        if not container.status().is_live:
+            raise
+
+
+def _attached(call: Call) -> int:
+    if len(call.arguments) != 1:
+        raise Failure("you cannot start and attach multiple containers at once")
+    from ..attached import Asked, stay
+
+    container = call.engine.container(call.arguments[0])
+    if container.status().is_live:
+        raise Failure(f"container {container.name} is running: it cannot be attached to by start")
+    asked = Asked(
+        tty=container.options.tty,
+        stdin=bool(call.options.get("interactive")) and container.options.interactive,
+        detach_keys=call.options.get("detach_keys"),
+    )
+    return stay(asked, lambda stdio, size: container.start(stdio, size=size))

@@ -1,0 +1,227 @@
+"""What is printed: text to the descriptors, tables, sizes, ages, JSON as docker writes it."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from .. import jsontext
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ELLIPSIS = "…"
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def write(text: str, *, fd: int = 1) -> None:
+    """Print to stdout (or ``fd``) as UTF-8, whatever the locale says; all of it, at once."""
+    write_bytes(text.encode("utf-8", "surrogateescape"), fd=fd)
+
+
+def write_bytes(data: bytes, *, fd: int = 1) -> None:
+    """Print bytes as they are."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            # Somebody made the terminal non-blocking.
+            time.sleep(0.002)
+
+
+def line(text: str) -> None:
+    """Print a line to stdout."""
+    write(text + "\n")
+
+
+def error(text: str) -> None:
+    """Print a line to stderr."""
+    write(text + "\n", fd=2)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns at least ten wide, three blanks apart; the last one is not padded."""
+    widths: list[int] = []
+    for row in rows:
+        widths += [10] * (len(row) - 1 - len(widths))
+        for at, cell in enumerate(row[:-1]):
+            if len(cell) + 3 > widths[at]:
+                widths[at] = len(cell) + 3
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(widths[at]) for at, cell in enumerate(row[:-1])]
+        lines.append("".join(cells) + row[-1] + "\n")
+    return "".join(lines)
+
+
+def size(count: float, *, digits: int = 3) -> str:
+    """Bytes for people, in powers of a thousand: ``1.99MB``."""
+    number = float(count)
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
+        text = f"{number:.{digits}g}"
+        if "e" not in text and float(text) < 1000:
+            return text + unit
+        number /= 1000
+    return f"{number:.{digits}g}EB"
+
+
+def binary_size(count: float) -> str:
+    """Bytes for people, in powers of 1024: ``23.54GiB``."""
+    number = float(count)
+    units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
+    while number >= 1024 and len(units) > 1:
+        number /= 1024
+        del units[0]
+    return f"{number:.4g}{units[0]}"
+
+
+def duration(seconds: float) -> str:
+    """Docker's words for a span of time."""
+    whole = int(seconds)
+    if whole < 1:
+        return "Less than a second"
+    if whole < _MINUTE:
+        return _count(whole, "second")
+    minutes = whole // _MINUTE
+    if minutes < 60:
+        return "About a minute" if minutes == 1 else f"{minutes} minutes"
+    hours = int(seconds / _HOUR + 0.5)
+    if hours == 1:
+        return "About an hour"
+    if hours < 48:
+        return f"{hours} hours"
+    for days, unit, bound in ((1, "days", 14), (7, "weeks", 60), (30, "months", 730)):
+        if hours < 24 * bound:
+            return f"{hours // 24 // days} {unit}"
+    return f"{int(seconds / _HOUR) // 24 // 365} years"
+
+
+def ago(then_ns: int, now_ns: int | None = None) -> str:
+    """``3 seconds ago``."""
+    now_ns = time.time_ns() if now_ns is None else now_ns
+    return f"{duration(max(0, now_ns - then_ns) / 1e9)} ago"
+
+
+def timestamp(then_ns: int) -> str:
+    """RFC 3339 in UTC with nanoseconds, trailing zeros dropped, as docker's JSON has it."""
+    if then_ns <= 0:
+        return "0001-01-01T00:00:00Z"
+    seconds, nanoseconds = divmod(then_ns, 1_000_000_000)
+    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    fraction = f".{nanoseconds:09d}".rstrip("0").rstrip(".")
+    return f"{text}{fraction}Z"
+
+
+def local_time(then_ns: int) -> str:
+    """``2026-11-23 07:07:18 +0000 UTC``."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(then_ns // 1_000_000_000))
+
+
+def parse_timestamp(text: str) -> int:
+    """Nanoseconds since the epoch of an RFC 3339 time; 0 when it is none."""
+    date, _, clock = text.strip().replace(" ", "T", 1).partition("T")
+    offset_s = 0
+    clock = clock.removesuffix("Z").removesuffix("z")
+    for sign in "+-":
+        if sign in clock:
+            clock, _, zone = clock.partition(sign)
+            hours, _, minutes = zone.partition(":")
+            if not hours.isdigit() or not (minutes or "0").isdigit():
+                return 0
+            offset_s = (int(hours) * _HOUR + int(minutes or 0) * _MINUTE) * (
+                1 if sign == "+" else -1
+            )
+    clock, _, fraction = clock.partition(".")
+    numbers = [*date.split("-"), *(clock.split(":") if clock else ())]
+    if len(date.split("-")) != 3 or not all(part.isdigit() for part in numbers):
+        return 0
+    if fraction and not fraction.isdigit():
+        return 0
+    year, month, day, *rest = [int(part) for part in numbers]
+    hour, minute, second = (*rest, 0, 0, 0)[:3]
+    if not (1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second < 61):
+        return 0
+    days = _days_from_epoch(year, month, day)
+    total = days * _DAY + hour * _HOUR + minute * _MINUTE + second - offset_s
+    return total * 1_000_000_000 + int(fraction[:9].ljust(9, "0") or 0)
+
+
+def ellipsis(text: str, width: int) -> str:
+    """Cut to ``width`` characters, the last of which says so."""
+    return text if len(text) <= width else text[: width - 1] + ELLIPSIS
+
+
+def quote(text: str) -> str:
+    """A string as Go's ``%q`` writes it."""
+    made = []
+    for character in text:
+        if character in '"\\':
+            made.append("\\" + character)
+        elif character in _ESCAPES:
+            made.append(_ESCAPES[character])
+        elif character.isprintable():
+            made.append(character)
+        elif ord(character) < 0x80:
+            made.append(f"\\x{ord(character):02x}")
+        elif ord(character) < 0x10000:
+            made.append(f"\\u{ord(character):04x}")
+        else:
+            made.append(f"\\U{ord(character):08x}")
+    return f'"{"".join(made)}"'
+
+
+def json(value: object, *, indent: str = "") -> str:
+    """JSON as Go writes it: UTF-8 as it is, and ``<``, ``>``, ``&`` escaped."""
+    text = jsontext.encode(value, indent=indent).decode()
+    return _utf8(text).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+_ESCAPES = {
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\v": "\\v",
+}
+
+
+def _utf8(text: str) -> str:
+    # The encoder writes ASCII; Go leaves what is not ASCII alone.
+    if "\\u" not in text:
+        return text
+    made, at = [], 0
+    while (found := text.find("\\", at)) >= 0:
+        made.append(text[at:found])
+        length, character = _escape_at(text, found)
+        made.append(character)
+        at = found + length
+    return "".join(made) + text[at:]
+
+
+def _escape_at(text: str, at: int) -> tuple[int, str]:
+    if text[at + 1] != "u":
+        return 2, text[at : at + 2]
+    code = int(text[at + 2 : at + 6], 16)
+    if 0xD800 <= code < 0xDC00 and text[at + 6 : at + 8] == "\\u":
+        low = int(text[at + 8 : at + 12], 16)
+        if 0xDC00 <= low < 0xE000:
+            return 12, chr(0x10000 + ((code - 0xD800) << 10) + low - 0xDC00)
+    if code < 0x20 or 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000 or code in (0x2028, 0x2029):
+        return 6, text[at : at + 6]
+    return 6, chr(code)
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number} {unit}{'' if number == 1 else 's'}"
+
+
+def _days_from_epoch(year: int, month: int, day: int) -> int:
+    # The civil calendar, counted from March so that the leap day comes last.
+    year -= month <= 2
+    era, of_era = divmod(year, 400)
+    of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
+    return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468

@@ -1,0 +1,475 @@
+"""The one table of commands and flags; the parser, the help and the completion come from it.
+
+Constants only, so that loading it costs next to nothing; `command` makes a
+`Command` of one entry.  A flag is ``(long, short, kind, help)``.  The kind is
+the word that docker's help shows for the value; it also says how to read it:
+
+    ""                a switch (``--flag``, ``--flag=false``)
+    list, filter ...  may be repeated (`REPEATED`)
+    int, uint         checked to be a number
+    string[="x"]      the value may be left out (then it is x) and needs the ``=``
+
+A flag without help is accepted but not shown.
+"""
+
+from __future__ import annotations
+
+from ..record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Flag: TypeAlias = tuple[str, str, str, str]
+    Entry: TypeAlias = tuple[str, str, int, int, str, tuple[Flag, ...], tuple[str, ...]]
+
+PROGRAM = "sandbox"
+UNBOUNDED = -1
+REPEATED = ("list", "filter", "mount", "ulimit", "map")
+
+# Other spellings of a flag.
+SPELLINGS = {"net": "network", "dns-opt": "dns-option", "volumes": "volume"}
+
+GLOBAL_FLAGS: tuple[Flag, ...] = (
+    ("root", "", "string", "Folder that keeps images and containers (SANDBOX_ROOT)"),
+    ("run", "", "string", "Folder for sockets and locks, gone after a reboot (SANDBOX_RUN)"),
+    ("debug", "D", "", "Show what is done, and tracebacks of unexpected errors"),
+    ("help", "", "", "Print usage"),
+    ("version", "v", "", "Print version information and quit"),
+)
+
+_CREATE_FLAGS: tuple[Flag, ...] = (
+    ("add-host", "", "list", "Add a custom host-to-IP mapping (host:ip)"),
+    ("allow-unenforced", "", "list", "Run without this limit where the host cannot enforce it"),
+    ("attach", "a", "list", "Attach to STDIN, STDOUT or STDERR"),
+    ("blkio-weight", "", "uint16", "Block IO (relative weight), between 10 and 1000"),
+    ("cap-add", "", "list", "Add Linux capabilities"),
+    ("cap-drop", "", "list", "Drop Linux capabilities"),
+    ("cgroup-parent", "", "string", "Parent cgroup for the container"),
+    ("cidfile", "", "string", "Write the container ID to the file"),
+    ("cpu-period", "", "int", "Limit CPU CFS (Completely Fair Scheduler) period"),
+    ("cpu-quota", "", "int", "Limit CPU CFS (Completely Fair Scheduler) quota"),
+    ("cpu-shares", "c", "int", "CPU shares (relative weight)"),
+    ("cpu-time", "", "duration", "Kill the container when it has used this much CPU time"),
+    ("cpus", "", "decimal", "Number of CPUs"),
+    ("cpuset-cpus", "", "string", "CPUs in which to allow execution (0-3, 0,1)"),
+    ("cpuset-mems", "", "string", "MEMs in which to allow execution (0-3, 0,1)"),
+    ("device", "", "list", "Add a host device to the container"),
+    ("device-read-bps", "", "list", "Limit read rate (bytes per second) from a device"),
+    ("device-read-iops", "", "list", "Limit read rate (IO per second) from a device"),
+    ("device-write-bps", "", "list", "Limit write rate (bytes per second) to a device"),
+    ("device-write-iops", "", "list", "Limit write rate (IO per second) to a device"),
+    ("dns", "", "list", "Set custom DNS servers"),
+    ("dns-opt", "", "list", ""),
+    ("dns-option", "", "list", "Set DNS options"),
+    ("dns-search", "", "list", "Set custom DNS search domains"),
+    ("domainname", "", "string", "Container NIS domain name"),
+    ("entrypoint", "", "string", "Overwrite the default ENTRYPOINT of the image"),
+    ("env", "e", "list", "Set environment variables"),
+    ("env-file", "", "list", "Read in a file of environment variables"),
+    ("gidmap", "", "list", "Map group IDs (container:host:count)"),
+    ("group-add", "", "list", "Add additional groups to join"),
+    ("hostname", "h", "string", "Container host name"),
+    ("init", "", "", "Run an init inside that forwards signals and reaps processes"),
+    ("interactive", "i", "", "Keep STDIN open even if not attached"),
+    ("ipc", "", "string", "IPC mode to use (private, host, container:ID)"),
+    ("label", "l", "list", "Set meta data on a container"),
+    ("label-file", "", "list", "Read in a line delimited file of labels"),
+    ("log-driver", "", "string", "Logging driver for the container (file, none)"),
+    ("log-opt", "", "list", "Log driver options (max-size, max-file)"),
+    ("memory", "m", "bytes", "Memory limit"),
+    ("memory-reservation", "", "bytes", "Memory soft limit"),
+    ("memory-swap", "", "bytes", "Limit of memory and swap together: '-1' for unlimited swap"),
+    ("memory-swappiness", "", "int", "Tune container memory swappiness (0 to 100)"),
+    ("mount", "", "mount", "Attach a filesystem mount to the container"),
+    ("name", "", "string", "Assign a name to the container"),
+    ("net", "", "string", ""),
+    ("network", "", "string", "Connect a container to a network (none, host)"),
+    ("oom-score-adj", "", "int", "Tune host's OOM preferences (-1000 to 1000)"),
+    ("output-limit", "", "bytes", "Kill the container when it has printed this much"),
+    ("pid", "", "string", "PID namespace to use (host, container:ID)"),
+    ("pids-limit", "", "int", "Tune container pids limit (set -1 for unlimited)"),
+    ("platform", "", "string", "Refuse an image that is not for this platform"),
+    ("privileged", "", "", "Give extended privileges to the container"),
+    ("pull", "", "string", "Pull image before creating (missing, never)"),
+    ("quiet", "q", "", "Suppress the pull output"),
+    ("read-only", "", "", "Mount the container's root filesystem as read only"),
+    ("restart", "", "string", "Restart policy to apply when a container exits"),
+    ("rm", "", "", "Remove the container and its anonymous volumes when it exits"),
+    ("rootfs", "", "", "IMAGE is the path of a plain folder"),
+    ("security-opt", "", "list", "Security Options"),
+    ("shm-size", "", "bytes", "Size of /dev/shm"),
+    ("stop-signal", "", "string", "Signal to stop the container"),
+    ("stop-timeout", "", "int", "Timeout (in seconds) to stop a container"),
+    ("storage-opt", "", "list", "Storage options (size=BYTES bounds the writable layer)"),
+    ("sysctl", "", "map", "Sysctl options"),
+    ("timeout", "", "duration", "Kill the container when it has run this long"),
+    ("tmpfs", "", "list", "Mount a tmpfs directory"),
+    ("tty", "t", "", "Allocate a pseudo-TTY"),
+    ("uidmap", "", "list", "Map user IDs (container:host:count)"),
+    ("ulimit", "", "ulimit", "Ulimit options"),
+    ("user", "u", "string", "Username or UID (format: <name|uid>[:<group|gid>])"),
+    ("userns", "", "string", "User namespace to use (host, auto)"),
+    ("uts", "", "string", "UTS namespace to use (host)"),
+    ("volatile", "", "", "Never wait for the disk: the writable layer is lost in a crash"),
+    ("volume", "v", "list", "Bind mount a volume"),
+    ("workdir", "w", "string", "Working directory inside the container"),
+)
+
+_RUN_FLAGS: tuple[Flag, ...] = (
+    ("debug", "", "", "Print the launch plan before it is carried out"),
+    ("detach", "d", "", "Run container in background and print container ID"),
+    ("detach-keys", "", "string", "Override the key sequence for detaching a container"),
+    (
+        "report",
+        "",
+        'string[="text"]',
+        "Print verdict and receipt to STDERR at the end (text, json)",
+    ),
+    ("report-file", "", "string", "Write verdict and receipt to the file, as JSON"),
+    ("sig-proxy", "", "", "Proxy received signals to the process (default true)"),
+)
+
+_FORMAT: Flag = (
+    "format",
+    "",
+    "string",
+    "Format output: 'table', 'table TEMPLATE', 'json', or a Go template",
+)
+_NO_TRUNC: Flag = ("no-trunc", "", "", "Don't truncate output")
+_TIME: Flag = ("time", "", "int", "")
+
+# verb: (positionals, summary, fewest, most arguments, what they are, flags, examples).
+# What they are, for the completion: "container", "running", "image", "object", "file",
+# "image command" (an image, then anything).
+COMMANDS: dict[str, Entry] = {
+    "run": (
+        "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+        "Create and run a new container from an image",
+        1,
+        UNBOUNDED,
+        "image command",
+        _CREATE_FLAGS + _RUN_FLAGS,
+        (
+            "sandbox run --rm busybox echo hello",
+            "sandbox run -it --rm busybox sh",
+            "sandbox run -d --name web -m 64m --cpus 0.5 busybox httpd -f",
+            "sandbox run --rm --timeout 5s --report busybox sh -c 'exit 3'",
+            "sandbox run --rm host python3 -V",
+        ),
+    ),
+    "create": (
+        "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+        "Create a new container",
+        1,
+        UNBOUNDED,
+        "image command",
+        _CREATE_FLAGS,
+        ("sandbox create --name job busybox sh -c 'echo done'",),
+    ),
+    "start": (
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Start one or more stopped containers",
+        1,
+        UNBOUNDED,
+        "container",
+        (
+            ("attach", "a", "", "Attach STDOUT/STDERR and forward signals"),
+            ("detach-keys", "", "string", "Override the key sequence for detaching a container"),
+            ("interactive", "i", "", "Attach container's STDIN"),
+        ),
+        ("sandbox start job", "sandbox start -ai job"),
+    ),
+    "ps": (
+        "[OPTIONS]",
+        "List containers",
+        0,
+        0,
+        "",
+        (
+            ("all", "a", "", "Show all containers (default shows just running)"),
+            ("filter", "f", "filter", "Filter output based on conditions provided"),
+            _FORMAT,
+            ("last", "n", "int", "Show n last created containers (includes all states)"),
+            ("latest", "l", "", "Show the latest created container (includes all states)"),
+            _NO_TRUNC,
+            ("quiet", "q", "", "Only display container IDs"),
+            ("size", "s", "", "Display total file sizes"),
+        ),
+        (
+            "sandbox ps -a",
+            "sandbox ps -aq --filter status=exited",
+            "sandbox ps --format 'table {{.Names}}\\t{{.Status}}'",
+        ),
+    ),
+    "images": (
+        "[OPTIONS] [REPOSITORY[:TAG]]",
+        "List images",
+        0,
+        1,
+        "image",
+        (
+            ("all", "a", "", "Show all images (default hides intermediate images)"),
+            ("digests", "", "", "Show digests"),
+            ("filter", "f", "filter", "Filter output based on conditions provided"),
+            _FORMAT,
+            _NO_TRUNC,
+            ("quiet", "q", "", "Only show image IDs"),
+        ),
+        ("sandbox images", "sandbox images --no-trunc busybox", "sandbox images -q"),
+    ),
+    "load": (
+        "[OPTIONS]",
+        "Load an image from a tar archive or STDIN",
+        0,
+        0,
+        "",
+        (
+            ("input", "i", "string", "Read from an archive or OCI layout folder, not from STDIN"),
+            ("quiet", "q", "", "Suppress the load output"),
+        ),
+        ("sandbox load -i image.tar", "zcat image.tar.gz | sandbox load"),
+    ),
+    "import": (
+        "[OPTIONS] file|- [REPOSITORY[:TAG]]",
+        "Import the contents from a tarball to create a filesystem image",
+        1,
+        2,
+        "file",
+        (
+            ("change", "c", "list", "Apply Dockerfile instruction to the created image"),
+            ("message", "m", "string", "Set commit message for imported image"),
+            ("platform", "", "string", "Set platform of the image (only this host's)"),
+        ),
+        (
+            "sandbox import rootfs.tar.gz mine:1",
+            "tar -C rootfs -c . | sandbox import -c 'CMD [\"sh\"]' - mine:1",
+        ),
+    ),
+    "logs": (
+        "[OPTIONS] CONTAINER",
+        "Fetch the logs of a container",
+        1,
+        1,
+        "container",
+        (
+            ("details", "", "", "Show extra details provided to logs"),
+            ("follow", "f", "", "Follow log output"),
+            ("since", "", "string", 'Show logs since timestamp or relative (e.g. "42m")'),
+            ("tail", "n", "string", "Number of lines to show from the end of the logs"),
+            ("timestamps", "t", "", "Show timestamps"),
+            ("until", "", "string", 'Show logs before a timestamp or relative (e.g. "42m")'),
+        ),
+        ("sandbox logs web", "sandbox logs -f --tail 10 web", "sandbox logs --since 5m -t web"),
+    ),
+    "inspect": (
+        "[OPTIONS] NAME|ID [NAME|ID...]",
+        "Return low-level information on containers and images",
+        1,
+        UNBOUNDED,
+        "object",
+        (
+            ("format", "f", "string", "Format output using a Go template, or 'json'"),
+            ("size", "s", "", "Display total file sizes if the type is container"),
+            ("type", "", "string", "Only inspect objects of the given type (container, image)"),
+        ),
+        (
+            "sandbox inspect web",
+            "sandbox inspect -f '{{.State.ExitCode}} {{.State.OOMKilled}}' web",
+            "sandbox inspect -f '{{json .Sandbox.Receipt}}' web",
+        ),
+    ),
+    "wait": (
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Block until one or more containers stop, then print their exit codes",
+        1,
+        UNBOUNDED,
+        "container",
+        (("report", "", 'string[="text"]', "Print verdict and receipt too (text, json)"),),
+        ("sandbox wait job", "sandbox wait --report=json job"),
+    ),
+    "kill": (
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Kill one or more running containers",
+        1,
+        UNBOUNDED,
+        "running",
+        (("signal", "s", "string", "Signal to send to the container"),),
+        ("sandbox kill web", "sandbox kill -s HUP web"),
+    ),
+    "stop": (
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Stop one or more running containers",
+        1,
+        UNBOUNDED,
+        "running",
+        (
+            ("signal", "s", "string", "Signal to send to the container"),
+            ("timeout", "t", "int", "Seconds to wait before killing the container"),
+            _TIME,
+        ),
+        ("sandbox stop web", "sandbox stop -t 1 web db"),
+    ),
+    "restart": (
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Restart one or more containers",
+        1,
+        UNBOUNDED,
+        "container",
+        (
+            ("signal", "s", "string", "Signal to send to the container"),
+            ("timeout", "t", "int", "Seconds to wait before killing the container"),
+            _TIME,
+        ),
+        ("sandbox restart web",),
+    ),
+    "rm": (
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Remove one or more containers",
+        1,
+        UNBOUNDED,
+        "container",
+        (
+            ("force", "f", "", "Force the removal of a running container (uses SIGKILL)"),
+            ("volumes", "v", "", "Remove anonymous volumes associated with the container"),
+        ),
+        ("sandbox rm job", "sandbox rm -f $(sandbox ps -aq)"),
+    ),
+    "rmi": (
+        "[OPTIONS] IMAGE [IMAGE...]",
+        "Remove one or more images",
+        1,
+        UNBOUNDED,
+        "image",
+        (
+            ("force", "f", "", "Force removal of the image"),
+            ("no-prune", "", "", "Do not delete untagged parents"),
+        ),
+        ("sandbox rmi busybox:1.36",),
+    ),
+    "tag": (
+        "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
+        "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
+        2,
+        2,
+        "image",
+        (),
+        ("sandbox tag busybox mine:1",),
+    ),
+    "doctor": (
+        "[OPTIONS]",
+        "Say what this host can do, and how to mend what it cannot",
+        0,
+        0,
+        "",
+        (("format", "", "string", "Format output: 'table' or 'json'"),),
+        ("sandbox doctor", "sandbox doctor --format json"),
+    ),
+    "info": (
+        "[OPTIONS]",
+        "Display system-wide information",
+        0,
+        0,
+        "",
+        (("format", "f", "string", "Format output using a Go template, or 'json'"),),
+        ("sandbox info", "sandbox info --format '{{.Driver}} {{.CgroupDriver}}'"),
+    ),
+    "version": (
+        "[OPTIONS]",
+        "Show the version information",
+        0,
+        0,
+        "",
+        (("format", "f", "string", "Format output using a Go template, or 'json'"),),
+        ("sandbox version", "sandbox version --format '{{.Client.Version}}'"),
+    ),
+    "completion": (
+        "bash|zsh|fish",
+        "Print a completion script for a shell",
+        1,
+        1,
+        "shell",
+        (),
+        ("source <(sandbox completion bash)", "sandbox completion fish | source"),
+    ),
+}
+
+# The nouns: what `sandbox container ls` and its kin are short for.
+NOUNS: dict[str, dict[str, str]] = {
+    "container": {
+        "create": "create",
+        "inspect": "inspect",
+        "kill": "kill",
+        "list": "ps",
+        "logs": "logs",
+        "ls": "ps",
+        "ps": "ps",
+        "restart": "restart",
+        "rm": "rm",
+        "run": "run",
+        "start": "start",
+        "stop": "stop",
+        "wait": "wait",
+    },
+    "image": {
+        "import": "import",
+        "inspect": "inspect",
+        "list": "images",
+        "load": "load",
+        "ls": "images",
+        "rm": "rmi",
+        "tag": "tag",
+    },
+    "system": {"info": "info"},
+}
+
+SUMMARIES = {
+    "container": "Manage containers",
+    "image": "Manage images",
+    "system": "Manage this engine",
+}
+
+
+class Command(Record):
+    """One entry of the table; ``path`` is how it was called: ``sandbox container ls``."""
+
+    verb: str
+    path: str
+    positionals: str
+    summary: str
+    fewest: int
+    most: int
+    arguments: str
+    flags: tuple[Flag, ...]
+    examples: tuple[str, ...]
+
+    @property
+    def usage(self) -> str:
+        """The usage line, without ``Usage:``."""
+        return f"{self.path} {self.positionals}"
+
+    @property
+    def options_first(self) -> bool:
+        """The first positional ends the options: what follows is a command of its own."""
+        return self.arguments == "image command"
+
+
+def command(verb: str, noun: str = "", word: str = "") -> Command:
+    """The table's entry; ``noun`` and ``word`` are what was said instead of the verb."""
+    positionals, summary, fewest, most, arguments, flags, examples = COMMANDS[verb]
+    return Command(
+        verb=verb,
+        path=f"{PROGRAM} {noun} {word}" if noun else f"{PROGRAM} {verb}",
+        positionals=positionals,
+        summary=summary,
+        fewest=fewest,
+        most=most,
+        arguments=arguments,
+        flags=flags,
+        examples=examples,
+    )
+
+
+def shown(flag: Flag) -> str:
+    """The flag as errors name it: ``-m, --memory``."""
+    return f"-{flag[1]}, --{flag[0]}" if flag[1] else f"--{flag[0]}"
