@@ -34,9 +34,10 @@ def decode(text: bytes, *, what: str, max_bytes: int = MAX_BYTES) -> Json:
     if _depth(text) > MAX_DEPTH:
         raise DamagedDocument(what=what, problem=f"nested deeper than {MAX_DEPTH}")
     try:
-        return _scan(text.decode("utf-8"))
+        value: Json = _scan(text.decode("utf-8"))
     except (ValueError, StopIteration, RecursionError) as error:
-        raise DamagedDocument(what=what, problem=f"not JSON ({error or 'empty'})") from error
+        raise DamagedDocument(what=what, problem=f"not JSON ({error})") from error
+    return value
 
 
 def encode(value: object, *, indent: str = "") -> bytes:
@@ -99,7 +100,8 @@ def _scanner() -> Callable[[str], Any]:
             parse_constant = staticmethod(_refuse_constant)
             memo: dict[str, str] = {}  # noqa: RUF012 - the C scanner's own shape
 
-        once = make_scanner(Context())
+        context: Any = Context()
+        once = make_scanner(context)
     except (ImportError, AttributeError, TypeError):
         import json
 

@@ -178,6 +178,7 @@ class Launching:
     def _make_cgroup(self, name: str, spec: Spec) -> Cgroup:
         import cgroups
 
+        from ..oci.spec import Resources
         from ..runtime.resources import to_limits
 
         options = self.options
@@ -188,7 +189,7 @@ class Launching:
             cgroup = cgroups.create(
                 self.engine.layout,
                 name,
-                to_limits(spec.linux.resources),
+                to_limits(spec.linux.resources or Resources()),
                 parent=options.cgroup_parent.strip("/"),
                 allow_missing=allowed,
             )
