@@ -7,11 +7,13 @@ reads it.
 from __future__ import annotations
 
 from ..errors import SandboxError
-from .table import COMMANDS, GLOBAL_FLAGS, NOUNS, Flag, command
+from .table import COMMANDS, GLOBAL_FLAGS, NOUNS, command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from .table import Flag
 
 _FILES = ":files"  # the shell completes file names by itself
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from .table import COMMANDS, GLOBAL_FLAGS, NOUNS, PROGRAM, SUMMARIES, Command, Flag
+from .table import COMMANDS, GLOBAL_FLAGS, NOUNS, PROGRAM, SUMMARIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from .table import Command, Flag
 
 COMMON = ("run", "ps", "images", "load", "version", "info", "doctor")
 

@@ -12,12 +12,15 @@ import sys
 
 from ..errors import SandboxError
 from .errors import ENGINE_FAILURE, FAILURE, FlagError, exit_code, text
-from .parser import HelpAsked, Options, check_count, parse
+from .parser import HelpAsked, check_count, parse
 from .table import COMMANDS, GLOBAL_FLAGS, NOUNS, PROGRAM, Command, command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..engine.engine import Engine
+    from .parser import Options
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -214,6 +217,3 @@ def _silence_stdout() -> None:
     except OSError:
         return
 
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
