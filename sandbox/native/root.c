@@ -185,11 +185,13 @@ static int add_lowers(struct overlay *overlay, int fs)
     char number[24];
     int result = 0;
 
-    for (uint32_t i = 0; i < overlay->count && result == 0; i++, path = after(path)) {
+    for (uint32_t i = 0; i < overlay->count && result == 0; i++) {
         const char *name = path;
 
         if (overlay->by_descriptor)
             name = decimal(number, overlay->lowers[i]);
+        else
+            path = after(path);
         result = sys_fsconfig(fs, FS_SET_STRING, "lowerdir+", name, 0);
     }
     return result;
