@@ -556,10 +556,12 @@ def _name(value: Json, path: str, wanted: Reference | None) -> tuple[Reference, 
 def _versioned(value: Json, path: str) -> dict[str, Json]:
     if not isinstance(value, dict):
         raise DamagedDocument(what=path, problem="not an object")
-    if value.get("version") != VERSION:
-        problem = f"version is {value.get('version')!r}, this program reads {VERSION}"
-        # Not damaged: another version's, and not to be set aside.
-        raise StoreError(f"{path}: {problem}")
+    version = value.get("version")
+    if not isinstance(version, int) or version < VERSION:
+        raise DamagedDocument(what=path, problem=f"version is {version!r}")
+    if version != VERSION:
+        # Not damaged, and not to be set aside: a later program's.
+        raise StoreError(f"{path}: version is {version}, this program reads {VERSION}")
     return value
 
 

@@ -1,0 +1,336 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requires
+from kit import archives
+from kit.archives import Parts
+
+from sandbox.errors import (
+    DamagedArchive,
+    DamagedDocument,
+    ImageNotFound,
+    InvalidReference,
+    StoreError,
+    UsageError,
+)
+from sandbox.image.archive import load
+from sandbox.image.importing import import_rootfs
+from sandbox.image.pack import file, layer_tar
+from sandbox.image.store import ImageStore
+
+pytestmark = requires.root
+Write = Callable[[bytes], str]
+
+
+@pytest.fixture
+def loaded(image_store: ImageStore, written: Write, parts: Parts) -> ImageStore:
+    load(image_store, written(parts.oci_archive()))
+    return image_store
+
+
+def document(store: ImageStore, folder: str) -> Path:
+    (path,) = Path(store.paths.images, folder).iterdir()
+    return path
+
+
+def test_image_is_found_by_name_and_id(loaded: ImageStore, parts: Parts) -> None:
+    hexadecimal = parts.image_id[7:]
+
+    for text in (
+        "small",
+        "small:latest",
+        "docker.io/library/small",
+        parts.image_id,
+        hexadecimal,
+        hexadecimal[:12],
+        f"sha256:{hexadecimal[:12]}",
+        f"small@{archives.digest(parts.manifest)}",
+        f"small:latest@{archives.digest(parts.manifest)}",
+    ):
+        assert loaded.resolve(text).id == parts.image_id, text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nosuch", "No such image: nosuch:latest"),
+        ("nosuch:tag", "No such image: nosuch:tag"),
+        ("small:other", "No such image: small:other"),
+        ("127.0.0.1:5000/none", "No such image: 127.0.0.1:5000/none:latest"),
+        (f"small@sha256:{'0' * 64}", f"No such image: small@sha256:{'0' * 64}"),
+        ("f" * 64, f"No such image: {'f' * 64}"),
+        (f"sha256:{'f' * 64}", f"No such image: sha256:{'f' * 64}"),
+    ],
+)
+def test_missing_image_is_said_in_dockers_words(
+    text: str, message: str, loaded: ImageStore
+) -> None:
+    with pytest.raises(ImageNotFound) as caught:
+        loaded.resolve(text)
+
+    assert str(caught.value) == message
+
+
+def test_empty_store_has_no_images(image_store: ImageStore) -> None:
+    assert image_store.images() == ()
+    assert image_store.sweep_staging() == ()
+    assert image_store.collect() == ()
+    with pytest.raises(ImageNotFound):
+        image_store.resolve("x")
+    assert not os.path.exists(image_store.paths.root)
+
+
+def test_bad_reference_is_refused(loaded: ImageStore) -> None:
+    with pytest.raises(InvalidReference, match="must be lowercase"):
+        loaded.resolve("UPPER/case")
+
+
+def test_beginning_of_two_ids_is_refused(image_store: ImageStore, written: Write) -> None:
+    seen: dict[str, str] = {}
+    number = 0
+    while True:
+        parts = Parts([], name=f"docker.io/library/n{number}:1", changes={"author": str(number)})
+        load(image_store, written(parts.oci_archive()))
+        first = parts.image_id[7]
+        if first in seen:
+            break
+        seen[first] = parts.image_id
+        number += 1
+
+    with pytest.raises(UsageError, match="multiple images"):
+        image_store.resolve(first)
+
+
+def test_name_comes_before_id(loaded: ImageStore, parts: Parts, written: Write) -> None:
+    other = Parts([], name=f"docker.io/library/{parts.image_id[7:15]}:latest")
+    load(loaded, written(other.oci_archive()))
+
+    assert loaded.resolve(parts.image_id[7:15]).id == other.image_id
+
+
+def test_names_are_given_and_taken(loaded: ImageStore, parts: Parts) -> None:
+    loaded.tag(parts.image_id, "host:5000/a/b:1")
+
+    assert loaded.resolve("small").names == ("small:latest", "host:5000/a/b:1")
+    assert loaded.resolve("small", all_names=False).names == ("small:latest",)
+    assert loaded.untag("small") == "small:latest"
+    assert loaded.resolve(parts.image_id).names == ("host:5000/a/b:1",)
+    with pytest.raises(ImageNotFound):
+        loaded.resolve("small")
+    with pytest.raises(ImageNotFound):
+        loaded.untag("small")
+
+
+def test_name_of_an_image_that_is_not_there_is_refused(loaded: ImageStore) -> None:
+    with pytest.raises(ImageNotFound):
+        loaded.tag(f"sha256:{'0' * 64}", "x")
+
+
+def test_name_to_give_must_be_lowercase(loaded: ImageStore, parts: Parts) -> None:
+    with pytest.raises(InvalidReference, match=r"\(library/X\) must be lowercase"):
+        loaded.tag(parts.image_id, "X:1")
+
+
+def test_very_long_name_is_kept(loaded: ImageStore, parts: Parts) -> None:
+    name = "h.example/" + "n" * 240 + ":" + "t" * 128
+
+    loaded.tag(parts.image_id, name)
+
+    assert loaded.resolve(name).id == parts.image_id
+    assert name in loaded.resolve("small").names
+
+
+def test_images_are_listed_newest_first(image_store: ImageStore, written: Write) -> None:
+    for year in (2021, 2023, 2022):
+        parts = Parts(
+            [], name=f"docker.io/library/y:{year}", changes={"created": f"{year}-01-01T00:00:00Z"}
+        )
+        load(image_store, written(parts.oci_archive()))
+
+    assert [image.names[0] for image in image_store.images()] == ["y:2023", "y:2022", "y:2021"]
+
+
+def test_delete_takes_everything(loaded: ImageStore, parts: Parts) -> None:
+    loaded.tag(parts.image_id, "other:1")
+
+    gone = loaded.delete(parts.image_id)
+
+    assert gone.untagged == ("other:1", "small:latest")
+    assert gone.deleted[0] == parts.image_id
+    assert len(gone.deleted) == 4
+    assert loaded.images() == ()
+    assert everything(loaded) == set()
+
+
+def test_delete_keeps_what_another_image_needs(
+    loaded: ImageStore, written: Write, parts: Parts
+) -> None:
+    other = Parts(parts.tars[:2], name="docker.io/library/other:1")
+    load(loaded, written(other.oci_archive()))
+
+    loaded.delete(parts.image_id)
+
+    image = loaded.resolve("other:1")
+    assert len(os.listdir(loaded.paths.layers)) == 2
+    assert {x for x in everything(loaded) if "blobs" in x} == {
+        loaded.blob_path(x)
+        for x in (image.id, image.manifest_digest, *(y.digest for y in image.layer_records))
+    }
+
+
+def test_delete_keeps_layers_that_are_in_use(loaded: ImageStore, parts: Parts) -> None:
+    layers = loaded.resolve("small").layers
+
+    loaded.delete(parts.image_id, in_use=layers)
+
+    assert all(os.path.isdir(layer) for layer in layers)
+    loaded.collect(in_use=layers[:1])
+    assert [os.path.isdir(layer) for layer in layers] == [True, False, False]
+
+
+def test_delete_during_a_load_is_finished_by_a_sweep(loaded: ImageStore, parts: Parts) -> None:
+    with loaded.locked(shared=True):
+        loaded.delete(parts.image_id)
+        assert loaded.images() == ()
+        assert loaded.sweep_staging() == ()
+        assert len(os.listdir(loaded.paths.layers)) == 3
+
+    assert len(loaded.sweep_staging()) == 1
+    assert everything(loaded) == set()
+
+
+def test_load_after_delete_finds_its_way(loaded: ImageStore, parts: Parts, written: Write) -> None:
+    loaded.delete(parts.image_id)
+
+    load(loaded, written(parts.docker_archive()))
+
+    assert loaded.resolve("small").id == parts.image_id
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"null", b"[]", b"{}", b'{"version":1}', b"\xff"])
+def test_damaged_name_is_set_aside_and_the_rest_goes_on(
+    content: bytes, loaded: ImageStore, parts: Parts
+) -> None:
+    loaded.tag(parts.image_id, "other:1")
+    Path(loaded.paths.images, "names/docker.io+library+small:latest.json").write_bytes(content)
+
+    (image,) = loaded.images()
+
+    assert image.names == ("other:1",)
+    assert len(loaded.damaged()) == 1
+    assert isinstance(loaded.problems[0], DamagedDocument)
+    assert loaded.damaged()[0] in loaded.problems[0].hint
+    with pytest.raises(ImageNotFound):
+        loaded.resolve("small")
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda b: b[:-1], lambda b: b[: len(b) // 2], lambda b: b.replace(b"sha256", b"md5")]
+)
+def test_damaged_image_is_set_aside_and_a_load_mends_it(
+    spoil: Callable[[bytes], bytes], loaded: ImageStore, parts: Parts, written: Write
+) -> None:
+    path = document(loaded, "ids")
+    path.write_bytes(spoil(path.read_bytes()))
+
+    with pytest.raises(DamagedDocument):
+        loaded.resolve("small")
+    assert loaded.images() == ()
+    assert len(loaded.damaged()) == 1
+    assert loaded.collect() == ()  # what the damaged one needed is not known
+
+    load(loaded, written(parts.oci_archive()))
+    assert loaded.resolve("small").id == parts.image_id
+
+
+def test_document_of_a_later_version_is_left_alone(loaded: ImageStore) -> None:
+    path = document(loaded, "ids")
+    path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":9'))
+
+    with pytest.raises(StoreError, match="version is 9"):
+        loaded.resolve("small")
+
+    assert path.exists()
+    assert loaded.collect() == ()
+
+
+def test_missing_layer_is_said_and_a_load_mends_it(
+    loaded: ImageStore, parts: Parts, written: Write
+) -> None:
+    layer = loaded.resolve("small").layers[1]
+    os.rename(os.path.dirname(layer), f"{loaded.paths.root}/elsewhere")
+
+    with pytest.raises(StoreError, match="is missing"):
+        loaded.resolve("small")
+
+    load(loaded, written(parts.oci_archive()))
+    assert os.path.isdir(loaded.resolve("small").layers[1])
+
+
+def test_store_is_for_its_owner_alone(loaded: ImageStore) -> None:
+    for path in (loaded.paths.root, loaded.paths.layers, loaded.paths.blobs, loaded.paths.images):
+        assert os.stat(path).st_mode & 0o7777 == 0o700
+    assert os.stat(loaded.resolve("small").layers[0]).st_mode & 0o7777 == 0o755
+
+
+# import
+
+
+def imported(store: ImageStore, content: bytes, name: str = "imp:1", **options: object) -> str:
+    read, write = os.pipe()
+    os.write(write, content)
+    os.close(write)
+    try:
+        return import_rootfs(store, read, name, **options)  # type: ignore[arg-type]
+    finally:
+        os.close(read)
+
+
+@pytest.mark.parametrize("compression", archives.PACK)
+def test_rootfs_is_imported(compression: str, image_store: ImageStore) -> None:
+    content = layer_tar([file("etc/x", b"hi")])
+
+    image_id = imported(
+        image_store,
+        archives.PACK[compression](content),
+        changes=['CMD ["/bin/sh"]', "ENV A=1"],
+        message="by hand",
+    )
+
+    image = image_store.resolve("imp:1")
+    assert image.id == image_id
+    assert image.config.cmd == ("/bin/sh",)
+    assert image.config.env == ("A=1",)
+    assert (Path(image.layers[0]) / "etc/x").read_bytes() == b"hi"
+    assert b"by hand" in image_store.read_blob(image_id)
+    assert os.listdir(image_store.paths.staging) == []
+
+
+@pytest.mark.parametrize("content", [b"junk\n", b"", b"x" * 600])
+def test_import_of_text_is_refused_in_dockers_words(
+    content: bytes, image_store: ImageStore
+) -> None:
+    with pytest.raises(DamagedArchive, match=r"^Error processing tar file\(exit status 1\): "):
+        imported(image_store, content)
+
+    assert everything(image_store) == set()
+
+
+def test_import_under_a_bad_name_reads_nothing(image_store: ImageStore) -> None:
+    with pytest.raises(InvalidReference):
+        imported(image_store, b"", "X")
+
+    assert not os.path.exists(image_store.paths.root)
+
+
+def everything(store: ImageStore) -> set[str]:
+    """Whatever takes room: layers, blobs, staging, documents."""
+    found = set()
+    for root in (store.paths.layers, f"{store.paths.blobs}/sha256", store.paths.staging):
+        if os.path.exists(root):
+            found |= {f"{root}/{name}" for name in os.listdir(root)}
+    return found
