@@ -88,6 +88,11 @@ class Paths(Record):
         return f"{self.root}/cache"
 
     @property
+    def mount_points(self) -> str:
+        """The lowest layer of every root: empty places for what is always mounted."""
+        return f"{self.root}/mountpoints"
+
+    @property
     def live(self) -> str:
         """One folder for each container that has, or had, a monitor since boot."""
         return f"{self.run}/containers"

@@ -14,7 +14,7 @@ from ..errors import SandboxError, UsageError
 from ..paths import Paths
 from ..record import replace
 from ..state import containers, names
-from . import sweep
+from . import etc, sweep
 from .capture import capture
 from .container import Attachment, Container
 from .launching import Launching
@@ -85,6 +85,7 @@ class Engine:
             _make_private(paths.root)
             for name in _FOLDERS:
                 _make_private(f"{paths.root}/{name}")
+            etc.make_mount_points(paths.mount_points)
         if not os.path.isdir(paths.mount_point):
             _make_private(paths.run)
             _make_private(paths.live)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ..errors import UsageError
 from ..state.document import read_bytes, replace_bytes
 
@@ -12,6 +14,19 @@ if TYPE_CHECKING:
 HOSTS = "hosts"
 HOSTNAME = "hostname"
 RESOLV_CONF = "resolv.conf"
+
+
+def make_mount_points(folder: str) -> None:
+    """The layer below every image: places for what is mounted in every container.
+
+    An image that lacks them would otherwise get them in the writable layer,
+    where they would look like a change the container made.
+    """
+    for name in ("proc", "sys", "dev", "etc"):
+        os.makedirs(f"{folder}/{name}", mode=0o755, exist_ok=True)
+    for name in (HOSTS, HOSTNAME, RESOLV_CONF):
+        fd = os.open(f"{folder}/etc/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        os.close(fd)
 
 
 def write(folder: str, options: RunOptions, hostname: str) -> None:

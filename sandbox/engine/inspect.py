@@ -71,13 +71,13 @@ def report_of_run(attachment: Attachment, record: ExitRecord) -> Report:
 def report_of_container(container: Container) -> Report:
     """The report of a container's last run.  `WrongStatus` when it never ran."""
     record = container.last_exit()
-    verdict, detail, receipt, enforcement = container.report()
+    verdict, detail, _receipt, enforcement = container.report()
     return Report(
         verdict=verdict,
         detail=detail,
         exit_code=record.exit_code,
         signal=record.signal,
-        receipt=receipt,
+        receipt=exitrecord.receipt_of(record, layer_bytes=container.size()[0]),
         enforcement=enforcement,
     )
 

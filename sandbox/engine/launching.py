@@ -268,10 +268,13 @@ class Launching:
 
     def _root_mount(self) -> RootMount:
         options, folder, root = self.options, self.folder, self.root
+        lowers = root.lowers
+        if not root.is_host:
+            lowers = (*lowers, self.engine.paths.mount_points)
         if options.storage_size is not None:
             return RootMount(
                 kind="overlay",
-                lowers=root.lowers,
+                lowers=lowers,
                 host_root=root.is_host,
                 readonly=options.read_only,
                 disk=Disk(path=f"{folder}/disk.img"),
@@ -279,7 +282,7 @@ class Launching:
         volatile = options.rm if options.volatile is None else options.volatile
         return RootMount(
             kind="overlay",
-            lowers=root.lowers,
+            lowers=lowers,
             upper=f"{folder}/upper",
             work=f"{folder}/work",
             volatile=volatile,
