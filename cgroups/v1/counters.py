@@ -23,6 +23,11 @@ def memory(path: str) -> MemoryStats:
     """Swap is in memory.stat even where memsw is switched off at boot."""
     details = read_flat(path, "memory.stat")
     limit = read_number(path, "memory.limit_in_bytes")
+    hits = read_number(path, "memory.failcnt")
+    if hits is not None:
+        # Without any swap allowed the sum is run into first, and memory.failcnt stays 0;
+        # current kernels (seen on 6.18) count those nowhere: oom_kill is the evidence.
+        hits += read_number(path, "memory.memsw.failcnt") or 0
     return MemoryStats(
         usage_bytes=read_number(path, "memory.usage_in_bytes"),
         peak_bytes=read_number(path, "memory.max_usage_in_bytes"),
@@ -30,7 +35,7 @@ def memory(path: str) -> MemoryStats:
         swap_bytes=details.get("total_swap"),
         cache_bytes=details.get("total_cache"),
         inactive_file_bytes=details.get("total_inactive_file"),
-        limit_hits=read_number(path, "memory.failcnt"),
+        limit_hits=hits,
         oom_kills=read_flat(path, "memory.oom_control").get("oom_kill"),
     )
 
@@ -46,32 +51,38 @@ def pids(path: str) -> PidsStats:
 
 
 def io(path: str) -> IoStats:
-    """The throttling layer counts every request, whichever scheduler there is."""
-    moved = _by_device(path, "blkio.throttle.io_service_bytes_recursive")
-    count = _by_device(path, "blkio.throttle.io_serviced_recursive")
-    if moved is None or count is None:
-        return IoStats()
-    return io_stats(
-        [
-            IoDeviceStats(
-                major=int(number.partition(":")[0]),
-                minor=int(number.partition(":")[2]),
-                read_bytes=values.get("Read", 0),
-                write_bytes=values.get("Write", 0),
-                read_ops=count.get(number, {}).get("Read", 0),
-                write_ops=count.get(number, {}).get("Write", 0),
-            )
-            for number, values in moved.items()
-        ]
+    """What the throttling layer counted, or else BFQ.
+
+    Since 6.10 the former counts nothing for a device before somebody gave it a
+    throttle (0, which is none, will do); so no line at all is not a zero.
+    """
+    for prefix in ("blkio.throttle", "blkio.bfq"):
+        moved = _by_device(path, prefix + ".io_service_bytes_recursive")
+        if moved:
+            count = _by_device(path, prefix + ".io_serviced_recursive")
+            return io_stats([_device(number, moved, count) for number in moved])
+    return IoStats()
+
+
+def _device(
+    number: str, moved: dict[str, dict[str, int]], count: dict[str, dict[str, int]]
+) -> IoDeviceStats:
+    major, _, minor = number.partition(":")
+    requests = count.get(number, {})
+    return IoDeviceStats(
+        major=int(major),
+        minor=int(minor),
+        read_bytes=moved[number].get("Read", 0),
+        write_bytes=moved[number].get("Write", 0),
+        read_ops=requests.get("Read", 0),
+        write_ops=requests.get("Write", 0),
     )
 
 
-def _by_device(path: str, name: str) -> dict[str, dict[str, int]] | None:
-    text = files.read_if_present(f"{path}/{name}") if path else None
-    if text is None:
-        return None
+def _by_device(path: str, name: str) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
-    for line in text.splitlines():
+    text = files.read_if_present(f"{path}/{name}") if path else None
+    for line in text.splitlines() if text else ():
         words = line.split()
         if len(words) == 3:
             found.setdefault(words[0], {})[words[1]] = int(words[2])

@@ -327,6 +327,13 @@ def test_what_a_host_cannot_count_is_none_and_not_zero(kernel: FakeKernel) -> No
     assert stats.io == cgroups.IoStats()
 
 
+def test_v1_bytes_come_from_bfq_where_the_throttle_counts_none(legacy: FakeKernel) -> None:
+    cgroup = cgroups.create(legacy.detect(), "one")
+    put(legacy, "blkio/one/blkio.bfq.io_service_bytes_recursive", "8:0 Read 5\nTotal 5\n")
+
+    assert cgroup.stats().io.read_bytes == 5
+
+
 def test_stats_of_groups_that_are_gone_are_none(hybrid: FakeKernel) -> None:
     cgroup = cgroups.create(hybrid.detect(), "one")
     cgroup.remove()
