@@ -5,6 +5,7 @@ Out of scope: the cffi module, which is `build.py`'s.
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import subprocess
@@ -67,9 +68,7 @@ def build_monitor(
     made = f"{out}.{os.getpid()}"
     command = [cc, *COMPILE, *WARNINGS, *(f"-D{name}" for name in defines), f"-I{HERE}"]
     if static:
-        command += ["-static", "-no-pie", "-s"]
-        if not os.path.basename(cc).startswith("musl"):
-            command += ["-D_FORTIFY_SOURCE=2"]
+        command += _static_flags(cc)
     else:
         command += ["-g", f"-fsanitize={sanitize}", "-fno-sanitize-recover=all"]
     try:
@@ -78,6 +77,22 @@ def build_monitor(
     finally:
         if os.path.exists(made):
             os.unlink(made)
+
+
+def _static_flags(cc: str) -> list[str]:
+    if not os.path.basename(cc).startswith("musl"):
+        return ["-static-pie", "-fPIE", "-s", "-D_FORTIFY_SOURCE=2"]
+    # musl's compiler wrapper takes -static-pie for a dynamic program: its start files are named
+    # by hand.  musl has no fortified functions.
+    starts = sorted(glob.glob("/usr/lib/*-linux-musl/rcrt1.o") + glob.glob("/usr/*musl/lib/rcrt1.o"))
+    if not starts:
+        return ["-static", "-no-pie", "-s"]
+    folder = os.path.dirname(starts[0])
+    return [
+        *("-fPIE", "-static", "-s", "-nostartfiles"),
+        "-Wl,-pie,--no-dynamic-linker,-z,text",
+        *(os.path.join(folder, name) for name in ("rcrt1.o", "crti.o", "crtn.o")),
+    ]
 
 
 if __name__ == "__main__":

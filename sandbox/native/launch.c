@@ -207,7 +207,7 @@ static int carry_out(struct init *init, struct op *op)
     if (init->fail_at > 0 && --init->fail_at == 0)
         return fail(init->error, op, EIO, "fault", "");
     if (init->fail_at < 0 && ++init->fail_at == 0)
-        kill(getpid(), SIGKILL), _exit(FAILED_STATUS);
+        _exit(137);
 #endif
     return OPERATIONS[op->code - FIRST_INIT_OP](init, &cursor);
 }

@@ -115,6 +115,7 @@ int do_propagation(struct init *init, struct op *op)
         return no_namespace(init, op, "/");
     if (mount(NULL, "/", NULL, flags, NULL) < 0)
         return fail(init->error, op, errno, "mount", "/");
+    init->is_private = (flags & (MS_PRIVATE | MS_SLAVE | MS_UNBINDABLE)) && (flags & MS_REC);
     return 0;
 }
 

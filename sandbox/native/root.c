@@ -443,6 +443,22 @@ static int take_upper(struct init *init, const struct op *op, struct overlay *ov
     return 0;
 }
 
+/* A volatile mount leaves a mark in the work folder, which says that a crash may have torn the
+ * upper folder, and the next mount refuses it.  Whoever asks for a volatile one again takes that. */
+static bool forget_volatile(const struct overlay *overlay)
+{
+    cleanup_fd int opened = -1;
+    int work = overlay->work_fd;
+
+    if ((overlay->flags & OVERLAY_VOLATILE) == 0)
+        return false;
+    if (work < 0)
+        work = opened = open(overlay->work, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (work < 0 || (unlinkat(work, "work/incompat/volatile/dirty", 0) < 0 && errno != ENOENT))
+        return false;
+    return unlinkat(work, "work/incompat/volatile", AT_REMOVEDIR) == 0;
+}
+
 static int overlay_root(struct init *init, const struct op *op, struct overlay *overlay)
 {
     cleanup_fd int root = -1;
@@ -450,6 +466,8 @@ static int overlay_root(struct init *init, const struct op *op, struct overlay *
 
     if (!init->old_mount) {
         root = make_overlay(init, overlay, &call);
+        if (root == -EINVAL && forget_volatile(overlay))
+            root = make_overlay(init, overlay, &call);
         init->old_mount = root == -ENOSYS;
         if (root >= 0)
             return attach_root(init, op, root);
@@ -457,6 +475,8 @@ static int overlay_root(struct init *init, const struct op *op, struct overlay *
     if (init->old_mount || root == -E2BIG) {
         call = "mount";
         root = mount_overlay(init, overlay);
+        if (root == -EINVAL && forget_volatile(overlay))
+            root = mount_overlay(init, overlay);
         if (root >= 0) {
             close_fd(&init->root_fd);
             init->root_fd = steal_fd(&root);
