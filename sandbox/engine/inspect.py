@@ -121,7 +121,8 @@ def inspect_container(container: Container, *, with_size: bool = False) -> dict[
     if with_size:
         written, whole = container.size()
         made |= {"SizeRw": written, "SizeRootFs": whole}
-    made["Mounts"] = [_mount(mount) for mount in options.volume]
+    volumes = f"{container._engine.paths.root}/volumes"
+    made["Mounts"] = [_mount(mount, volumes) for mount in options.volume]
     made["Config"] = _config(container, image)
     made["NetworkSettings"] = _network_settings(options)
     made["Sandbox"] = _sandbox(container, status)
@@ -227,13 +228,15 @@ def _sandbox(container: Container, status: Status) -> Json:
     }
 
 
-def _mount(mount: VolumeMount) -> Json:
+def _mount(mount: VolumeMount, volumes: str) -> Json:
     made: dict[str, Json] = {"Type": mount.kind}
+    source = mount.source
     if mount.kind == "volume":
-        made["Name"] = mount.source
+        made["Name"] = source
+        source = f"{volumes}/{source}/_data"
     propagation = [word for word in mount.options if word.endswith(("private", "shared", "slave"))]
     made |= {
-        "Source": "" if mount.kind == "tmpfs" else mount.source,
+        "Source": "" if mount.kind == "tmpfs" else source,
         "Destination": mount.target,
     }
     if mount.kind == "volume":
