@@ -117,8 +117,9 @@ def monitor_ops(linux: Linux, launch: LaunchSettings) -> list[Op]:
 def process_ops(
     process: Process, loaded: Filter | None, *, init: bool = False, bound: int = -1
 ) -> list[Op]:
-    """From the limits to ``execve``; the same for init and for an exec, which go to the working
-    directory before.
+    """From the limits to ``execve``, the same for init and for an exec.
+
+    Both go to the working directory before.
     """
     user = process.user
     filter_ops = [] if loaded is None else [op("seccomp", loaded.program, loaded.flags)]

@@ -41,16 +41,15 @@ def parse_sysctl(text: str) -> tuple[str, str]:
 
 def namespace_of(name: str) -> int:
     """The ``CLONE_NEW*`` of the namespace that a setting belongs to, 0 for the host's."""
-    dotted = _dotted(name)
-    if any(part in ("", "..", ".") for part in dotted.split(".")):
+    parts = _parts(name)
+    if len(parts) < 2 or any(part in ("", ".", "..") for part in parts):
         return 0
-    if dotted.startswith("net."):
+    if parts[0] == "net":
         return CLONE_NEWNET
-    if dotted in _IPC or dotted.startswith("fs.mqueue."):
+    dotted = ".".join(parts)
+    if dotted in _IPC or (parts[:2] == ["fs", "mqueue"] and len(parts) > 2):
         return CLONE_NEWIPC
-    if dotted in _UTS:
-        return CLONE_NEWUTS
-    return 0
+    return CLONE_NEWUTS if dotted in _UTS else 0
 
 
 def setting_ops(settings: Iterable[tuple[str, str]], made: int, joined: int = 0) -> list[Op]:
@@ -67,10 +66,10 @@ def setting_ops(settings: Iterable[tuple[str, str]], made: int, joined: int = 0)
     return ops
 
 
-def _dotted(name: str) -> str:
-    # sysctl(8): whichever of "." and "/" comes first is the separator, and the other one is a
-    # part of a name (an interface called eth0.100).
+def _parts(name: str) -> list[str]:
+    # The path below /proc/sys.  As in sysctl(8), whichever of "." and "/" comes first is the
+    # separator, and the other one is a part of a name (an interface called eth0.100).
     slash, dot = name.find("/"), name.find(".")
-    if slash >= 0 and (dot < 0 or slash < dot):
-        return name.replace(".", "\0").replace("/", ".").replace("\0", "/")
-    return name
+    if dot >= 0 and (slash < 0 or dot < slash):
+        return [part.replace("/", ".") for part in name.split(".")]
+    return name.split("/")
