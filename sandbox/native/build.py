@@ -148,7 +148,8 @@ def build_in_place() -> Path:
         for source in HERE.glob("*.[ch]"):
             shutil.copy2(source, copy)
         built = Path(ffibuilder.compile(tmpdir=scratch))
-        final = HERE / built.name
+        # cffi keeps to the stable ABI, whatever name its compile() gives.
+        final = HERE / "_launch.abi3.so"
         # Beside the target first: a rename does not cross filesystems.
         with tempfile.NamedTemporaryFile(dir=HERE, suffix=".so", delete=False) as beside:
             shutil.copyfile(built, beside.name)

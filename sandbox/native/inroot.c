@@ -15,6 +15,7 @@
 #include <limits.h>
 #include <linux/openat2.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -28,7 +29,7 @@ struct walk {
     char path[PATH_MAX]; /* of `here`, no links in it */
     size_t path_len;
     char rest[PATH_MAX]; /* still to walk */
-    unsigned links;
+    unsigned links, most_links;
 };
 
 static int fd_of(const struct walk *w)
@@ -95,7 +96,7 @@ static int expand(struct walk *w, char *target, size_t len, const char *after)
 {
     size_t after_len = strlen(after);
 
-    if (++w->links > MAX_LINKS)
+    if (++w->links > w->most_links)
         return -ELOOP;
     if (len + 1 + after_len + 1 > sizeof w->rest)
         return -ENAMETOOLONG;
@@ -189,9 +190,9 @@ static int walk_on(struct walk *w, int flags, mode_t mode, const struct inroot_m
 }
 
 static int walk(int root, const char *path, int flags, mode_t mode,
-                const struct inroot_maker *maker)
+                const struct inroot_maker *maker, unsigned most_links, char *real)
 {
-    struct walk w = {.root = root, .here = -1};
+    struct walk w = {.root = root, .here = -1, .most_links = most_links};
     size_t len = strlen(path);
     int fd;
 
@@ -199,35 +200,48 @@ static int walk(int root, const char *path, int flags, mode_t mode,
         return -ENAMETOOLONG;
     memcpy(w.rest, path, len + 1);
     fd = walk_on(&w, flags, mode, maker);
+    if (real)
+        memcpy(real, w.path, w.path_len + 1);
     if (w.here >= 0)
         close(w.here);
     return fd;
 }
 
-int inroot_open(int root, const char *path, int flags, mode_t mode)
+/* -ENOSYS: not this way. */
+static int open_at_once(int root, const char *path, int flags, mode_t mode, uint64_t resolve)
 {
     struct open_how how = {
         .flags = (unsigned)flags | O_CLOEXEC,
         .mode = flags & (O_CREAT | __O_TMPFILE) ? mode : 0,
-        .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+        .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve,
     };
 
-    if (path[0] == 0)
-        return -ENOENT;
     for (int i = 0; i < MAX_TRIES; i++) {
         int fd = (int)syscall(SYS_openat2, root, path, &how, sizeof how);
 
         if (fd >= 0)
             return fd;
-        if (errno == ENOSYS)
-            break;
         if (errno != EAGAIN && errno != EINTR)
             return -errno;
     }
-    return walk(root, path, flags, mode, NULL);
+    return -ENOSYS;
 }
 
-int inroot_make(int root, const char *path, const struct inroot_maker *maker)
+int inroot_open(int root, const char *path, int flags, mode_t mode)
 {
-    return walk(root, path, O_RDONLY | O_DIRECTORY, 0, maker);
+    int fd = path[0] ? open_at_once(root, path, flags, mode, 0) : -ENOENT;
+
+    return fd == -ENOSYS ? walk(root, path, flags, mode, NULL, MAX_LINKS, NULL) : fd;
+}
+
+int inroot_open_plain(int root, const char *path, int flags)
+{
+    int fd = path[0] ? open_at_once(root, path, flags, 0, RESOLVE_NO_SYMLINKS) : -ENOENT;
+
+    return fd == -ENOSYS ? walk(root, path, flags, 0, NULL, 0, NULL) : fd;
+}
+
+int inroot_make(int root, const char *path, const struct inroot_maker *maker, char *real)
+{
+    return walk(root, path, O_RDONLY | O_DIRECTORY, 0, maker, MAX_LINKS, real);
 }

@@ -15,7 +15,11 @@ struct inroot_maker {
  * -errno.  O_CLOEXEC is always set. */
 int inroot_open(int root, const char *path, int flags, mode_t mode);
 
-/* The same for a directory, O_RDONLY, asking `maker` for each component that is not there. */
-int inroot_make(int root, const char *path, const struct inroot_maker *maker);
+/* The same, but a link anywhere in `path` is an error (-ELOOP). */
+int inroot_open_plain(int root, const char *path, int flags);
+
+/* The same as inroot_open for a directory, O_RDONLY, asking `maker` for each component that is not
+ * there.  `real` (PATH_MAX bytes) becomes its path from the root without links. */
+int inroot_make(int root, const char *path, const struct inroot_maker *maker, char *real);
 
 #endif

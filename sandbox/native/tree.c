@@ -167,10 +167,20 @@ static int count(struct walk *w, int fd, const char *name, bool *is_directory)
     return 0;
 }
 
+/* unlinkat in a directory whose owner may have taken his own permission away. */
+static int unlink_in(int fd, const char *name, int flags)
+{
+    if (unlinkat(fd, name, flags) == 0)
+        return 0;
+    if (errno == EACCES && fchmod(fd, 0700) == 0 && unlinkat(fd, name, flags) == 0)
+        return 0;
+    return -1;
+}
+
 static int remove_entry(int fd, const struct dirent64 *entry, bool *is_directory)
 {
     *is_directory = entry->d_type == DT_DIR;
-    if (*is_directory || unlinkat(fd, entry->d_name, 0) == 0 || errno == ENOENT)
+    if (*is_directory || unlink_in(fd, entry->d_name, 0) == 0 || errno == ENOENT)
         return 0;
     if (errno == EISDIR || (errno == EPERM && entry->d_type == DT_UNKNOWN)) {
         *is_directory = true;
@@ -256,7 +266,7 @@ static int finish_level(struct walk *w)
     level--;
     if (error)
         return error;
-    if (w->removes && unlinkat(level->fd, last_name(w), AT_REMOVEDIR)) {
+    if (w->removes && unlink_in(level->fd, last_name(w), AT_REMOVEDIR)) {
         /* Some filesystems skip entries when others are removed meanwhile. */
         if (errno == ENOTEMPTY && ++level->passes <= MAX_PASSES)
             return 0;

@@ -68,7 +68,8 @@ struct unpack {
 
     int parent; /* of the last entry; root itself is never closed */
     uint64_t parent_inode;
-    char parent_path[PATH_MAX];
+    char parent_path[PATH_MAX]; /* as the archive has it */
+    char parent_real[PATH_MAX]; /* without links */
 
     struct directory *directories;
     size_t directory_count, directory_room;
@@ -372,11 +373,12 @@ static int bad_parent(struct unpack *u, const char *path, int error)
     }
 }
 
-static int use_parent(struct unpack *u, int fd, const char *path)
+static int use_parent(struct unpack *u, int fd, const char *path, const char *real)
 {
     forget_parent(u);
     u->parent = fd;
-    memmove(u->parent_path, path, strlen(path) + 1);
+    memcpy(u->parent_path, path, strlen(path) + 1);
+    memcpy(u->parent_real, real, strlen(real) + 1);
     if (is_applied(u)) {
         struct stat st;
 
@@ -393,7 +395,7 @@ static int find_parent(struct unpack *u)
 {
     const struct inroot_maker maker = {.directory = make_implied, .context = u};
     struct name *name = &u->name;
-    char path[PATH_MAX];
+    char path[PATH_MAX], real[PATH_MAX];
     int fd;
 
     if (u->parent >= 0 && strlen(u->parent_path) == name->parent_len &&
@@ -402,13 +404,14 @@ static int find_parent(struct unpack *u)
     memcpy(path, name->path, name->parent_len);
     path[name->parent_len] = 0;
     if (path[0] == 0)
-        return use_parent(u, u->options->root, path);
-    fd = inroot_open(u->options->root, path, O_RDONLY | O_DIRECTORY, 0);
-    if (fd == -ENOENT || fd == -ENOTDIR)
-        fd = inroot_make(u->options->root, path, &maker);
+        return use_parent(u, u->options->root, path, path);
+    memcpy(real, path, name->parent_len + 1);
+    fd = inroot_open_plain(u->options->root, path, O_RDONLY | O_DIRECTORY);
+    if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP)
+        fd = inroot_make(u->options->root, path, &maker, real);
     if (fd < 0)
         return bad_parent(u, path, fd);
-    return use_parent(u, fd, path);
+    return use_parent(u, fd, path, real);
 }
 
 /* ---- attributes ---- */
@@ -678,8 +681,12 @@ static int open_directory(int parent, const char *name)
 static int make_directory(struct unpack *u, const char *name)
 {
     bool was_whiteout = false;
+    char real[PATH_MAX];
     int fd = -ENOENT, error;
 
+    if ((size_t)snprintf(real, sizeof real, "%s%s%s", u->parent_real, *u->parent_real ? "/" : "",
+                         name) >= sizeof real)
+        return fault_unsafe(u->fault, "a name of more than %zu bytes", sizeof real - 1);
     if (mkdirat(u->parent, name, 0700)) {
         if (errno != EEXIST)
             return fault_system(u->fault, "mkdirat", errno);
@@ -701,13 +708,13 @@ static int make_directory(struct unpack *u, const char *name)
     if (!error && was_whiteout)
         error = mark_opaque(u, fd);
     if (!error)
-        error = keep_directory(u, fd, u->name.path, false);
+        error = keep_directory(u, fd, real, false);
     if (error) {
         close(fd);
         return error;
     }
     /* What comes next is most often inside. */
-    return use_parent(u, fd, u->name.path);
+    return use_parent(u, fd, u->name.path, real);
 }
 
 static int set_root(struct unpack *u)
@@ -716,7 +723,7 @@ static int set_root(struct unpack *u)
 
     if (u->entry->type != '5')
         return fault_unsafe(u->fault, "the root has to be a directory");
-    error = use_parent(u, u->options->root, "");
+    error = use_parent(u, u->options->root, "", "");
     if (!error)
         error = set_metadata(u, u->options->root, (u->entry->mode & 01777) | 0700);
     if (!error)
@@ -956,7 +963,7 @@ static int finish_directory(struct unpack *u, const struct directory *d)
     struct stat st;
     int error = 0, fd;
 
-    fd = inroot_open(u->options->root, *path ? path : ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    fd = inroot_open_plain(u->options->root, *path ? path : ".", O_RDONLY | O_DIRECTORY);
     /* It was replaced by a later entry. */
     if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP)
         return 0;
