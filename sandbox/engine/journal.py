@@ -31,8 +31,7 @@ class Journal(Record):
 
 def boot_id() -> str:
     """The kernel's name for the time since it started."""
-    with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
-        return file.read(64).decode("ascii").strip()
+    return read_bytes("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
 
 
 def write(

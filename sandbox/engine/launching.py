@@ -47,6 +47,7 @@ class Launching:
         self.options = options
         self.root = root
         self.enforcement: tuple[Enforced, ...] = ()
+        self._spec: Spec | None = None
 
     @classmethod
     def again(cls, engine: Engine, record: ContainerRecord, options: RunOptions) -> Launching:
@@ -90,7 +91,16 @@ class Launching:
         else:
             os.mkdir(f"{folder}/upper", 0o755)
             os.mkdir(f"{folder}/work", 0o700)
+            self._be_like_the_root_below(f"{folder}/upper")
         etc.write(folder, self.options, self.hostname)
+
+    def _be_like_the_root_below(self, upper: str) -> None:
+        """The root's mode and owner are the uppermost layer's: make them the image's."""
+        below = os.stat(self.root.lowers[0])
+        if (below.st_uid, below.st_gid) != (os.geteuid(), os.getegid()):
+            os.chown(upper, below.st_uid, below.st_gid)
+        if below.st_mode & 0o7777 != 0o755:
+            os.chmod(upper, below.st_mode & 0o7777)
 
     def start(
         self,
@@ -171,9 +181,12 @@ class Launching:
             return
 
     def _specify(self) -> Spec:
-        return specify(
-            self.engine, self.record, self.options, self.root, self.folder, self.hostname
-        )
+        # Once for a start: what `check` saw is what is started.
+        if self._spec is None:
+            self._spec = specify(
+                self.engine, self.record, self.options, self.root, self.folder, self.hostname
+            )
+        return self._spec
 
     def _make_cgroup(self, name: str, spec: Spec) -> Cgroup:
         import cgroups
