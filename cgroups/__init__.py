@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cgroups.cgroup import Cgroup, Group, create, open_existing
+from cgroups.cgroup import Cgroup, Group, create, open_existing, places
 from cgroups.detect import Hierarchy, Layout, detect
 from cgroups.errors import (
     CgroupError,
@@ -80,6 +80,7 @@ __all__ = [
     "create",
     "detect",
     "open_existing",
+    "places",
 ]
 
 

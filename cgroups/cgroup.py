@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from cgroups.stats import Stats
 
 NO_LIMITS = Limits()
+# A v2 group gets these wherever they can be had: the accounting is wanted without a limit too.
+_WANTED = frozenset(("cpu", "cpuset", "hugetlb", "io", "memory", "pids"))
 NO_LIMITS_OF_MEMORY = MemoryLimits()
 _CPU_FIELDS = ("quota_us", "period_us", "burst_us", "shares", "weight", "idle")
 _HINTS = {
@@ -133,7 +135,7 @@ class Cgroup:
         for part in _asked(limits):
             group = self._holder(part)
             if group is None:
-                self._miss(part, f"no group with the {part} controller here", allow_missing)
+                self._miss(part, *self._why_missing(part), allow_missing)
                 continue
             try:
                 if group.version == 1:
@@ -151,7 +153,7 @@ class Cgroup:
 
                     steps = v2.plan(part, group.path, limits)
             except LimitUnavailable as error:
-                self._miss(error.limit, error.reason, allow_missing, error)
+                self._miss(error.limit, error.reason, error.hint, allow_missing, error)
                 continue
             self._carry_out(group, steps, allow_missing)
 
@@ -167,19 +169,27 @@ class Cgroup:
             return self._unified()
         return None
 
+    def _why_missing(self, part: str) -> tuple[str, str]:
+        unified = self._unified()
+        if unified is None or part in ("devices", "unified"):
+            return f"no group with the {part} controller here", ""
+        from cgroups.delegation import why_missing
+
+        return why_missing(unified.path, part)
+
     def _carry_out(self, group: Group, steps: Plan, allow_missing: frozenset[str]) -> None:
         by: Literal["cgroup1", "cgroup2"] = "cgroup1" if group.version == 1 else "cgroup2"
         for limit, file, values in steps:
             if not file:
-                self._miss(limit, values[0], allow_missing)
+                self._miss(limit, values[0], "", allow_missing)
                 continue
             try:
                 files.write(f"{group.path}/{file}", *values)
             except FileError as error:
                 if error.errno in files.ABSENT:
-                    self._miss(limit, f"{error.path} is not there", allow_missing, error)
+                    self._miss(limit, f"{error.path} is not there", "", allow_missing, error)
                 elif error.errno in files.FORBIDDEN:
-                    self._miss(limit, str(error), allow_missing, error)
+                    self._miss(limit, str(error), "", allow_missing, error)
                 else:
                     raise LimitRefused(
                         limit,
@@ -195,11 +205,12 @@ class Cgroup:
         self,
         limit: str,
         reason: str,
+        hint: str,
         allow_missing: frozenset[str],
         cause: Exception | None = None,
     ) -> None:
         if limit not in allow_missing and limit.partition(".")[0] not in allow_missing:
-            raise LimitUnavailable(limit, reason) from cause
+            raise LimitUnavailable(limit, reason, hint=hint) from cause
         self._enforced[limit] = Enforcement(limit=limit, by="none", reason=reason)
 
     # Membership
@@ -380,18 +391,45 @@ def _make(hierarchy: Hierarchy, name: str, parent: str, made: list[str]) -> Grou
             hint = "cgroup.max.descendants is reached" if error.errno == EAGAIN else ""
             raise GroupRefused(f"cannot make the group ({reason})", path=path, hint=hint) from error
         controllers = hierarchy.controllers
-        if "cpuset" in controllers and hierarchy.version == 1:
+        # In the steady state a read each, and no module of either version.
+        if hierarchy.version == 2:
+            if controllers:
+                top = hierarchy.mount if parent else base
+                controllers = _controllers(path, top, controllers)
+        elif "cpuset" in controllers and (
+            len(fresh) > 1 or not files.read_line(path + "/cpuset.cpus")
+        ):
             from cgroups.v1 import cpuset
 
             for directory in fresh:
                 cpuset.inherit(directory, hierarchy.mount, for_children=directory != path)
-        elif hierarchy.version == 2 and controllers:
-            from cgroups.v2 import manager
-
-            top = hierarchy.mount if parent else base
-            controllers = manager.enable(path, top, controllers)
         return Group(version=hierarchy.version, controllers=controllers, path=path)
     return None
+
+
+def _controllers(path: str, top: str, offered: tuple[str, ...]) -> tuple[str, ...]:
+    """The controllers of a new v2 group, after those it lacks were asked for."""
+    have = files.read_line(path + "/cgroup.controllers").split()
+    if not _WANTED.intersection(offered).issubset(have):
+        from cgroups.v2 import manager
+
+        manager.enable(path, top, _WANTED)
+        have = files.read_line(path + "/cgroup.controllers").split()
+    return tuple(have)
+
+
+def places(layout: Layout, name: str, *, parent: str = "") -> tuple[Group, ...]:
+    """Every place where `create` may make this group, best first in each hierarchy.
+
+    For a record written ahead: `open_existing` of all of them kills and removes
+    whatever was made before a crash.
+    """
+    name, parent = _checked(name), _checked(parent) if parent.strip("/") else ""
+    return tuple(
+        Group(version=h.version, controllers=h.controllers, path=f"{base}/{name}")
+        for h in layout.hierarchies
+        for base in dict.fromkeys(_bases(h, parent))
+    )
 
 
 def _bases(hierarchy: Hierarchy, parent: str) -> Iterator[str]:

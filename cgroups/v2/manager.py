@@ -12,37 +12,26 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cgroups.limits import HugetlbLimit, Limits, Plan
 
-# Given to every group where they can be had: the accounting is wanted without a limit too.
-_KNOWN = frozenset(("cpu", "cpuset", "hugetlb", "io", "memory", "pids"))
 
+def enable(path: str, top: str, wanted: frozenset[str]) -> None:
+    """Ask for controllers on the way from ``top`` down to ``path``.
 
-def enable(path: str, base: str, offered: tuple[str, ...]) -> tuple[str, ...]:
-    """Give ``path``, somewhere below ``base``, every known controller; return what it has.
-
-    ``offered`` is what the top of the tree has.  In the steady state this is one
-    read.  A controller that cannot be had (processes in a group on the way, a
-    real-time process with ``cpu``) is left out: only a limit that needs it is an
-    error.
+    One that cannot be had (processes in a group on the way, a real-time process
+    with ``cpu``) is left out: only a limit that needs it is an error.
     """
-    have = files.read_line(path + "/cgroup.controllers").split()
-    if _KNOWN.intersection(offered).issubset(have):
-        return tuple(have)
-    here = base
-    for component in path[len(base) + 1 :].split("/"):
-        _enable_below(here)
+    here = top
+    for component in path[len(top) + 1 :].split("/"):
+        _enable_below(here, wanted)
         here = f"{here}/{component}"
-    return tuple(files.read_line(path + "/cgroup.controllers").split())
 
 
-def _enable_below(path: str) -> None:
+def _enable_below(path: str, wanted: frozenset[str]) -> None:
     have = files.read_line(path + "/cgroup.subtree_control").split()
     offered = files.read_line(path + "/cgroup.controllers").split()
-    missing = ["+" + name for name in offered if name in _KNOWN and name not in have]
-    if not missing:
-        return
+    missing = ["+" + name for name in offered if name in wanted and name not in have]
     # Together they all fail with the first; one by one is dear (each is a
     # migration of the whole subtree), so that is the second try.
-    for value in (" ".join(missing), *missing):
+    for value in (" ".join(missing), *missing) if missing else ():
         try:
             files.write(path + "/cgroup.subtree_control", value)
         except FileError:

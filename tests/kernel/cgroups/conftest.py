@@ -15,22 +15,26 @@ import requires
 import cgroups
 
 UNIFIED = pytest.param("unified", marks=pytest.mark.cgroup_v2)
+HOSTS = [UNIFIED] if requires.layout() == "unified" else ["here", UNIFIED]
+# A hybrid host can play either version alone; 0 is the host as it is.
+VERSIONS = [0, 1, 2] if requires.layout() == "hybrid" else [0]
 NAME = f"cgroups-test-{os.getpid()}"
 COUNTER = itertools.count()
 NO_LIMITS = cgroups.Limits()
 
 
 def only(layout: cgroups.Layout, version: int) -> cgroups.Layout:
-    """The host as if it had one version of cgroups alone."""
+    """The host as if it had one version of cgroups alone; 0 is as it is."""
+    if not version:
+        return layout
     kept = tuple(h for h in layout.hierarchies if h.version == version)
     return cgroups.Layout(kind="unified" if version == 2 else "legacy", hierarchies=kept)
 
 
-@pytest.fixture(params=["here", UNIFIED])
+@pytest.fixture(params=HOSTS)
 def layout(request: pytest.FixtureRequest) -> cgroups.Layout:
     """Every test on this host as it is; on a pure v2 host under the mark cgroup_v2."""
-    if request.param == "here" and requires.layout() == "unified":
-        pytest.skip("runs as the cgroup_v2 variant here")
+    assert (request.param == "unified") == (requires.layout() == "unified")
     return cgroups.detect()
 
 

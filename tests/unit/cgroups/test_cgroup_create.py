@@ -208,7 +208,7 @@ def test_controllers_that_cannot_be_enabled_make_only_their_limits_errors(
     cgroup = cgroups.create(unified.detect(), "engine/one")
 
     assert cgroup.groups[0].controllers == ()
-    with pytest.raises(cgroups.LimitUnavailable, match="no group with the pids controller"):
+    with pytest.raises(cgroups.LimitUnavailable, match="may not hand down the pids controller"):
         cgroup.apply(Limits(pids=PidsLimits(max=1)))
 
 
@@ -258,6 +258,25 @@ def test_delegated_subtree_is_entered_at_its_highest_group(
     cgroup = cgroups.create(kernel.detect(), "engine/one")
 
     assert cgroup.groups[0].path == f"{ours}/engine/one"
+
+
+def test_places_are_those_where_create_may_make_the_group(kernel: FakeKernel) -> None:
+    kernel.mount_v1("pids", own="/user/me")
+    kernel.mount_v1("cpu")
+    layout = kernel.detect()
+
+    paths = [group.path for group in cgroups.places(layout, "engine/one")]
+
+    assert paths == [
+        f"{kernel.root}/pids/engine/one",
+        f"{kernel.root}/pids/user/me/engine/one",
+        f"{kernel.root}/cpu/engine/one",
+    ]
+    assert [g.path for g in cgroups.places(layout, "one", parent="/batch")] == [
+        f"{kernel.root}/pids/batch/one",
+        f"{kernel.root}/cpu/batch/one",
+    ]
+    assert kernel.groups() == []
 
 
 def refuse_top(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
