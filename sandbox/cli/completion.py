@@ -7,7 +7,7 @@ reads it.
 from __future__ import annotations
 
 from ..errors import SandboxError
-from .table import COMMANDS, GLOBAL_FLAGS, NOUNS, command
+from .table import COMMANDS, GLOBAL_FLAGS, NOUNS, SPELLINGS, command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _candidates(before: Sequence[str], last: str) -> list[str]:
     entry = command(verb)
     waiting = _waiting(entry.flags, rest)
     if waiting is not None:
-        return [_FILES] if waiting[0] in _FILE_FLAGS else list(_VALUES.get(waiting[0], ()))
+        return [_FILES] if waiting[0] in _FILE_FLAGS else list(_VALUES.get(SPELLINGS.get(waiting[0], waiting[0]), ()))
     if last.startswith("-"):
         return _long(entry.flags)
     kind = entry.arguments

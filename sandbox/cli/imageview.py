@@ -71,9 +71,14 @@ def short_id(image_id: str) -> str:
 
 
 def rows(
-    images: Iterable[Image], *, pattern: str = "", truncated: bool = True, digests: bool = False
+    images: Iterable[Image],
+    *,
+    patterns: Iterable[str] = (),
+    truncated: bool = True,
+    digests: bool = False,
 ) -> list[ImageView]:
-    """A row for each name that fits the pattern; an image without one is ``<none>``."""
+    """A row for each name that fits a pattern, if there is any; one without name is ``<none>``."""
+    wanted = list(patterns)
     found = []
     for image in images:
         names = [_split(name) for name in sorted(image.names)]
@@ -81,10 +86,10 @@ def rows(
         for text in image.digests:
             repository, _, digest = text.partition("@")
             by_repository[repository.rpartition(":")[0] or repository] = digest
-        if not names and not pattern:
+        if not names and not wanted:
             names = [(NONE, NONE)]
         for repository, tag in names:
-            if pattern and not _fits(pattern, repository, tag):
+            if wanted and not any(_fits(pattern, repository, tag) for pattern in wanted):
                 continue
             digest = by_repository.get(repository, NONE) if digests else NONE
             found.append(
@@ -109,13 +114,6 @@ def select(engine: Engine, images: Iterable[Image], filters: dict[str, list[str]
         found = [image for image in found if image.created > created]
     for text in filters.get("until", ()):
         found = [image for image in found if image.created <= text]
-    patterns = filters.get("reference", ())
-    if patterns:
-        found = [
-            image
-            for image in found
-            if any(_fits(pattern, *_split(name)) for name in image.names for pattern in patterns)
-        ]
     return found
 
 

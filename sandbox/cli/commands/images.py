@@ -20,7 +20,7 @@ def run(call: Call) -> int:
     text = options.get("format", "table")
     views = imageview.rows(
         found,
-        pattern=call.arguments[0] if call.arguments else "",
+        patterns=[*call.arguments, *filters.get("reference", ())],
         truncated=not options.get("no_trunc"),
         digests=digests or ".Digest" in text,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...errors import InvalidReference
+from ...oci.reference import parse_name
 from ..errors import Failure
 
 TYPE_CHECKING = False
@@ -14,11 +15,10 @@ def run(call: Call) -> int:
     """Print nothing."""
     source, target = call.arguments
     try:
-        call.engine.tag(source, target)
+        parse_name(target)
     except InvalidReference as error:
-        if error.text != target:
-            raise
         raise Failure(
             f'Error parsing reference: "{target}" is not a valid repository/tag: {error.message}'
         ) from None
+    call.engine.tag(source, target)
     return 0

@@ -1,0 +1,174 @@
+"""``run -it`` at a real terminal: a pty whose other end is this test."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Iterator
+
+import pytest
+import requires
+from conftest import Store, program_path
+
+pytestmark = requires.root
+
+DEADLINE_S = 20.0
+
+
+class Screen:
+    """The program at a terminal of its own."""
+
+    def __init__(self, store: Store, *arguments: str) -> None:
+        self._master, slave = pty.openpty()
+        self.resize(33, 101)
+        self.settings = termios.tcgetattr(slave)
+        self.process = subprocess.Popen(
+            [program_path(), *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=store.environ,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        self._slave = slave
+        self.seen = b""
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self._slave)
+        os.close(self._master)
+
+    def type(self, text: bytes) -> None:
+        os.write(self._master, text)
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def wait_for(self, text: bytes) -> bytes:
+        """Read until the text is there; what came before it."""
+        deadline = time.monotonic() + DEADLINE_S
+        while text not in self.seen:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._master], [], [], left)[0]:
+                raise AssertionError(f"no {text!r} in {self.seen!r}")
+            self.seen += os.read(self._master, 65536)
+        before, _, self.seen = self.seen.partition(text)
+        return before
+
+    def wait(self) -> int:
+        """Wait for the program's end, reading on."""
+        deadline = time.monotonic() + DEADLINE_S
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, self.seen
+            if select.select([self._master], [], [], 0.02)[0]:
+                self.seen += os.read(self._master, 65536)
+        return self.process.returncode
+
+    def is_as_before(self) -> bool:
+        return termios.tcgetattr(self._slave) == self.settings
+
+
+@pytest.fixture
+def shell(busybox: Store) -> Iterator[Screen]:
+    screen = Screen(busybox, "run", "-it", "--name", "term", "busybox", "sh")
+    screen.wait_for(b"# ")
+    yield screen
+    screen.close()
+    busybox.program("rm", "-f", "term")
+
+
+def test_a_shell_prompts_and_answers(shell: Screen) -> None:
+    shell.type(b"echo $((40 + 2))\r")
+
+    shell.wait_for(b"\r\n42\r\n")
+
+
+def test_the_exit_code_comes_back_and_the_terminal_is_restored(shell: Screen) -> None:
+    assert not shell.is_as_before()
+
+    shell.type(b"exit 7\r")
+
+    assert shell.wait() == 7
+    assert shell.is_as_before()
+
+
+def test_the_size_is_the_terminals_and_follows_it(shell: Screen) -> None:
+    shell.type(b"stty size\r")
+    shell.wait_for(b"33 101\r\n")
+
+    shell.resize(40, 120)
+    for _ in range(100):
+        shell.type(b"stty size\r")
+        if b"40 120" in shell.wait_for(b"# ") + shell.wait_for(b"# "):
+            break
+        shell.seen = b""
+    else:
+        raise AssertionError("the size did not follow")
+
+
+def test_ctrl_c_goes_to_the_program_inside(shell: Screen) -> None:
+    shell.type(b"sleep 1000\r")
+    shell.wait_for(b"sleep 1000\r\n")
+    time.sleep(0.2)
+    shell.type(b"\x03")
+    shell.wait_for(b"^C")
+
+    shell.type(b"echo still $((1 + 1))\r")
+
+    shell.wait_for(b"still 2\r\n")
+
+
+def test_the_detach_keys_leave_the_container_running(shell: Screen, busybox: Store) -> None:
+    shell.type(b"\x10\x11")
+
+    assert shell.wait() == 0
+    assert shell.is_as_before()
+    assert busybox.program("ps", "--format", "{{.Names}}").stdout == b"term\n"
+
+
+def test_the_ends_of_large_outputs_arrive(busybox: Store) -> None:
+    screen = Screen(busybox, "run", "--rm", "-it", "busybox", "sh", "-c", "seq 1 20000; echo end")
+    try:
+        assert screen.wait() == 0
+        assert b"\r\n20000\r\nend\r\n" in screen.seen
+    finally:
+        screen.close()
+
+
+def test_a_signal_to_the_client_ends_the_container_and_restores(shell: Screen) -> None:
+    # The shell inside has no handler for TERM, and is process 1; HUP it obeys.
+    shell.process.send_signal(signal.SIGHUP)
+
+    assert shell.wait() == 129
+    assert shell.is_as_before()
+
+
+def test_a_terminal_without_stdin_is_only_watched(busybox: Store) -> None:
+    screen = Screen(busybox, "run", "--rm", "-t", "busybox", "sh", "-c", "test -t 1 && echo yes")
+    try:
+        screen.wait_for(b"yes\r\n")
+        assert screen.wait() == 0
+    finally:
+        screen.close()
+
+
+def test_ctrl_c_without_a_terminal_inside_is_passed_on(busybox: Store) -> None:
+    handler = "trap 'echo caught; exit 9' INT; echo ready; while :; do sleep 0.1; done"
+    screen = Screen(busybox, "run", "--rm", "busybox", "sh", "-c", handler)
+    try:
+        screen.wait_for(b"ready")
+        screen.type(b"\x03")
+        screen.wait_for(b"caught")
+        assert screen.wait() == 9
+    finally:
+        screen.close()
