@@ -11,6 +11,7 @@ from ..errors import UsageError
 from ..native.plan import (
     MOUNT_COPY_UP,
     MOUNT_IDMAPPED,
+    MOUNT_NO_CREATE,
     MOUNT_OPTIONAL,
     MOUNT_RECURSIVE,
     MOUNT_RECURSIVE_ATTRIBUTES,
@@ -226,38 +227,37 @@ def cgroup_ops(mount: Mount, groups: Sequence[Group], *, namespaced: bool, full:
     unified = [group for group in groups if group.version == 2]
     if full and not legacy and unified:
         return [_cgroup2(target, attributes, unified[0], namespaced=namespaced)]
-    # Writable until the mount points are there; the operation at the end closes it.
     if not full or not groups:
         attributes |= MOUNT_ATTR_RDONLY
         return [op("mount", "tmpfs", "cgroup", target, attributes, ("mode=755", "size=0"), 0)]
-    ops = [
-        op(
-            "mount",
-            "tmpfs",
-            "cgroup",
-            target,
-            attributes & ~MOUNT_ATTR_RDONLY,
-            ("mode=755", "size=65536"),
-            0,
-        )
-    ]
+    made: list[Op] = []
+    mounted: list[Op] = []
     for group in legacy:
         name = group.controllers.removeprefix("name=")
         where = f"{target}/{name}"
-        if namespaced:
-            words = group.controllers.split(",")
-            data = ("none", *words) if group.controllers.startswith("name=") else tuple(words)
-            ops.append(op("mount", "cgroup", "cgroup", where, attributes, data, 0))
-        else:
-            ops.append(op("bind", group.path, where, attributes, MS_PRIVATE, 0))
+        made.append(op("mkdir", where, 0o755, 0, 0))
         if "," in name:
             # "cpu,cpuacct" is looked for under either name.
-            ops += [op("symlink", name, f"{target}/{alias}") for alias in name.split(",")]
+            made += [op("symlink", name, f"{target}/{alias}") for alias in name.split(",")]
+        if namespaced:
+            words = tuple(group.controllers.split(","))
+            data = words if name == group.controllers else ("none", *words)
+            mounted.append(
+                op("mount", "cgroup", "cgroup", where, attributes, data, MOUNT_NO_CREATE)
+            )
+        else:
+            mounted.append(op("bind", group.path, where, attributes, MS_PRIVATE, MOUNT_NO_CREATE))
     if unified:
-        ops.append(_cgroup2(f"{target}/unified", attributes, unified[0], namespaced=namespaced))
+        where = f"{target}/unified"
+        made.append(op("mkdir", where, 0o755, 0, 0))
+        mounted.append(_cgroup2(where, attributes, unified[0], namespaced=namespaced))
     if readonly:
-        ops.append(op("readonly", target))
-    return ops
+        # Before the hierarchies are mounted in it: making it so covers all that is there by then
+        # with a second mount each.
+        made.append(op("readonly", target))
+    folder = attributes & ~MOUNT_ATTR_RDONLY
+    options = ("mode=755", "size=65536")
+    return [op("mount", "tmpfs", "cgroup", target, folder, options, 0), *made, *mounted]
 
 
 def _cgroup2(target: str, attributes: int, group: Group, *, namespaced: bool) -> Op:

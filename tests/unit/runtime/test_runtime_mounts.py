@@ -5,6 +5,7 @@ import pytest
 from sandbox.errors import UsageError
 from sandbox.native.plan import op
 from sandbox.oci.spec import IdMapping, Mount
+from sandbox.record import replace
 from sandbox.runtime import mounts
 from sandbox.runtime.launch import Group
 
@@ -112,29 +113,34 @@ def test_a_wanted_dev_replaces_the_defaults_below_it_too() -> None:
 def test_legacy_hierarchies_are_mounted_one_by_one_in_a_tmpfs_that_closes() -> None:
     ops = mounts.cgroup_ops(CGROUP, LEGACY, namespaced=True, full=True)
 
+    top = "/sys/fs/cgroup"
     assert ops == [
-        op("mount", "tmpfs", "cgroup", "/sys/fs/cgroup", 0xE, ("mode=755", "size=65536"), 0),
-        op("mount", "cgroup", "cgroup", "/sys/fs/cgroup/memory", 0xF, ("memory",), 0),
-        op("mount", "cgroup", "cgroup", "/sys/fs/cgroup/cpu,cpuacct", 0xF, ("cpu", "cpuacct"), 0),
-        op("symlink", "cpu,cpuacct", "/sys/fs/cgroup/cpu"),
-        op("symlink", "cpu,cpuacct", "/sys/fs/cgroup/cpuacct"),
-        op(
-            "mount",
-            "cgroup",
-            "cgroup",
-            "/sys/fs/cgroup/systemd",
-            0xF,
-            ("none", "name=systemd"),
-            0,
-        ),
-        op("readonly", "/sys/fs/cgroup"),
+        op("mount", "tmpfs", "cgroup", top, 0xE, ("mode=755", "size=65536"), 0),
+        op("mkdir", f"{top}/memory", 0o755, 0, 0),
+        op("mkdir", f"{top}/cpu,cpuacct", 0o755, 0, 0),
+        op("symlink", "cpu,cpuacct", f"{top}/cpu"),
+        op("symlink", "cpu,cpuacct", f"{top}/cpuacct"),
+        op("mkdir", f"{top}/systemd", 0o755, 0, 0),
+        op("readonly", top),
+        op("mount", "cgroup", "cgroup", f"{top}/memory", 0xF, ("memory",), 16),
+        op("mount", "cgroup", "cgroup", f"{top}/cpu,cpuacct", 0xF, ("cpu", "cpuacct"), 16),
+        op("mount", "cgroup", "cgroup", f"{top}/systemd", 0xF, ("none", "name=systemd"), 16),
     ]
+
+
+def test_a_writable_view_stays_open() -> None:
+    writable = replace(CGROUP, options=("nosuid", "noexec", "nodev"))
+
+    ops = mounts.cgroup_ops(writable, LEGACY, namespaced=True, full=True)
+
+    assert "readonly" not in [each.name for each in ops]
+    assert ops[-1].values[3] == 0xE
 
 
 def test_without_a_cgroup_namespace_the_container_s_own_groups_are_bound() -> None:
     ops = mounts.cgroup_ops(CGROUP, LEGACY[:1], namespaced=False, full=True)
 
-    assert ops[1] == op("bind", "/h/memory/c", "/sys/fs/cgroup/memory", 0xF, PRIVATE, 0)
+    assert ops[-1] == op("bind", "/h/memory/c", "/sys/fs/cgroup/memory", 0xF, PRIVATE, 16)
 
 
 def test_a_hybrid_host_has_the_unified_tree_beside_the_others() -> None:
