@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -82,15 +83,18 @@ static int join_cgroups(struct init *init)
     return 0;
 }
 
-/* The program starts with no signal ignored, handled or blocked, whatever the monitor did. */
+/* The program starts with no signal ignored, handled or blocked, whatever the monitor did.  By the
+ * call itself: libc keeps two signals for itself, and posix_spawn(3) leaves those two ignored. */
 static int reset_signals(struct init *init)
 {
-    struct sigaction action = {.sa_handler = SIG_DFL};
+    static const struct {
+        unsigned long handler, flags, restorer, mask;
+    } usual;
     sigset_t none;
 
     for (int signal = 1; signal < NSIG; signal++)
         if (signal != SIGKILL && signal != SIGSTOP)
-            sigaction(signal, &action, NULL); /* EINVAL for those that libc keeps for itself */
+            syscall(SYS_rt_sigaction, signal, &usual, NULL, sizeof usual.mask);
     sigemptyset(&none);
     if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
         return fail(init->error, NULL, errno, "sigprocmask", "");

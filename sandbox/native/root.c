@@ -18,6 +18,13 @@
 #define MAX_STRING 255 /* of one value of fsconfig */
 #define MAX_OPTIONS 4095
 
+/* A build for tests does as kernels before 6.5 do. */
+#ifdef FORCE_ONE_LOWERDIR
+#define TRY_LOWERDIR_PLUS false
+#else
+#define TRY_LOWERDIR_PLUS true
+#endif
+
 struct overlay {
     const char *first; /* lower folders, by path */
     uint32_t count;
@@ -218,17 +225,26 @@ static int set_lowers(struct overlay *overlay, int fs)
         result = go_to_descriptors();
     if (result < 0)
         return result;
-#ifndef FORCE_ONE_LOWERDIR
-    result = add_lowers(overlay, fs);
+    result = TRY_LOWERDIR_PLUS ? add_lowers(overlay, fs) : -EINVAL;
     if (result != -EINVAL)
         return result;
-#endif
     result = open_lowers(overlay);
     if (result == 0)
         result = go_to_descriptors();
     if (result == 0)
         result = lower_names(overlay, text, sizeof text);
     return result < 0 ? result : sys_fsconfig(fs, FS_SET_STRING, "lowerdir", text, 0);
+}
+
+static int open_upper(struct overlay *overlay)
+{
+    if (!overlay->has_upper || overlay->upper_fd >= 0)
+        return 0;
+    overlay->upper_fd = or_errno(open(overlay->upper, O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (overlay->upper_fd < 0)
+        return overlay->upper_fd;
+    overlay->work_fd = or_errno(open(overlay->work, O_PATH | O_DIRECTORY | O_CLOEXEC));
+    return overlay->work_fd < 0 ? overlay->work_fd : 0;
 }
 
 static int set_upper(const struct overlay *overlay, int fs)
@@ -278,8 +294,10 @@ static int make_overlay(struct init *init, struct overlay *overlay, const char *
         return fs;
     *call = "fsconfig";
     result = sys_fsconfig(fs, FS_SET_STRING, "source", "overlay", 0);
-    /* The upper folder first: changing to the descriptors' names changes the working folder. */
-    if (result == 0 && (overlay->upper_fd >= 0 || overlay->work_fd >= 0))
+    if (result == 0 && overlay->has_upper &&
+        (!is_plain_path(overlay->upper) || !is_plain_path(overlay->work)))
+        result = open_upper(overlay);
+    if (result == 0 && overlay->upper_fd >= 0)
         result = go_to_descriptors();
     if (result == 0)
         result = set_upper(overlay, fs);
@@ -293,17 +311,6 @@ static int make_overlay(struct init *init, struct overlay *overlay, const char *
         return result;
     *call = "fsmount";
     return sys_fsmount(fs, 0);
-}
-
-static int open_upper(struct overlay *overlay)
-{
-    if (!overlay->has_upper || overlay->upper_fd >= 0)
-        return 0;
-    overlay->upper_fd = or_errno(open(overlay->upper, O_PATH | O_DIRECTORY | O_CLOEXEC));
-    if (overlay->upper_fd < 0)
-        return overlay->upper_fd;
-    overlay->work_fd = or_errno(open(overlay->work, O_PATH | O_DIRECTORY | O_CLOEXEC));
-    return overlay->work_fd < 0 ? overlay->work_fd : 0;
 }
 
 static int append(char *text, size_t *used, size_t room, const char *more)

@@ -145,7 +145,7 @@ static int step(struct walk *walk, const char *name, const char *rest)
         result = -errno;
     } else if (S_ISLNK(info.st_mode)) {
         result = go_through_link(walk, fd, rest);
-    } else if (!last && !S_ISDIR(info.st_mode)) {
+    } else if ((!last || walk->kind == TARGET_FOLDER) && !S_ISDIR(info.st_mode)) {
         result = -ENOTDIR;
     } else {
         result = go_down(walk, fd, name);
@@ -198,7 +198,7 @@ static int open_target(struct init *init, const char *path, enum target_kind kin
 
     if (root < 0)
         return root;
-    fd = sys_openat2(root, path, O_PATH,
+    fd = sys_openat2(root, path, O_PATH | (kind == TARGET_FOLDER ? O_DIRECTORY : 0),
                      RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | (follow ? 0 : RESOLVE_NO_SYMLINKS));
     if (fd == -ENOSYS || (fd == -ENOENT && kind != TARGET_EXISTING))
         fd = walk_path(root, path, kind, follow);
