@@ -11,7 +11,7 @@ from .mounts import normalize
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from ..native.plan import Op
 
@@ -60,11 +60,13 @@ ALL_RULES = (DeviceCgroup(allow=True),)
 _NOT_COPIED = frozenset({"pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"})
 
 
-def node_ops(devices: Iterable[Device], *, bound: bool) -> list[Op]:
+def node_ops(devices: Sequence[Device], *, bound: bool) -> list[Op]:
     """The default nodes and links, then these devices.
 
     ``bound``: a new user namespace may not make nodes; the host's are bound.
     """
+    if not bound and not devices:
+        return [*_DEFAULT_OPS]
     ops: list[Op] = []
     wanted = {normalize(each.path): each for each in devices}
     for path, major, minor in DEFAULT_NODES:
@@ -88,6 +90,16 @@ def node_ops(devices: Iterable[Device], *, bound: bool) -> list[Op]:
             ops.append(op("mknod", path, kind | mode, each.major, each.minor, each.uid, each.gid))
     ops += [op("symlink", target, path) for target, path in DEFAULT_LINKS if path not in wanted]
     return ops
+
+
+# The common case, made once.
+_DEFAULT_OPS = (
+    *[
+        op("mknod", path, S_IFCHR | 0o666, major, minor, 0, 0)
+        for path, major, minor in DEFAULT_NODES
+    ],
+    *[op("symlink", target, path) for target, path in DEFAULT_LINKS],
+)
 
 
 def parse_device(text: str) -> tuple[tuple[Device, ...], tuple[DeviceCgroup, ...]]:

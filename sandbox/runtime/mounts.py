@@ -138,6 +138,8 @@ def parse_options(words: Iterable[str]) -> Options:
 
 def normalize(path: str) -> str:
     """An absolute path without ``.``, ``..``, repeated or final slashes, as text."""
+    if "//" not in path and "/." not in path and path[:1] == "/" and path[-1:] != "/":
+        return path
     parts: list[str] = []
     for part in path.split("/"):
         if part == "..":

@@ -52,7 +52,8 @@ def resolve_user(user: str, open_in_root: Opener, *, group_add: Iterable[str] = 
     wanted, _colon, group = user.partition(":")
     number = _number(wanted or "0")
     uid, gid, home, name = number or 0, 0, "/", ""
-    for fields in _entries(open_in_root, "/etc/passwd", 7):
+    looked_for = wanted if number is None else str(number)
+    for fields in _entries(open_in_root, "/etc/passwd", 7, having=looked_for):
         entry_uid, entry_gid = _digits(fields[2]), _digits(fields[3])
         if entry_uid is None or entry_gid is None:
             continue
@@ -65,9 +66,11 @@ def resolve_user(user: str, open_in_root: Opener, *, group_add: Iterable[str] = 
     added = list(group_add)
     listed: list[int] = []
     if group or name or added:
+        # Mostly the question is only in which groups the user is.
+        having = "" if group or added else name
         groups = [
             (fields[0], entry_gid, fields[3])
-            for fields in _entries(open_in_root, "/etc/group", 4)
+            for fields in _entries(open_in_root, "/etc/group", 4, having=having)
             if (entry_gid := _digits(fields[2])) is not None
         ]
         if group:
@@ -188,7 +191,8 @@ def _is_opaque(fd: int) -> bool:
     return False
 
 
-def _entries(open_in_root: Opener, path: str, count: int) -> Iterable[list[str]]:
+def _entries(open_in_root: Opener, path: str, count: int, *, having: str) -> Iterable[list[str]]:
+    # `having` passes over lines that cannot be meant, which most are, without taking them apart.
     fd = open_in_root(path)
     if fd is None:
         return
@@ -197,6 +201,8 @@ def _entries(open_in_root: Opener, path: str, count: int) -> Iterable[list[str]]
     finally:
         os.close(fd)
     for line in text.split("\n"):
+        if having not in line:
+            continue
         # Fewer fields are as good as more: passwd(5) files in images are written by hand.
         fields = line.strip().split(":")
         if len(fields) >= 3 and fields[0] and not fields[0].startswith("#"):
