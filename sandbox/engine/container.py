@@ -357,6 +357,11 @@ class Attachment:
     ) -> None:
         self.close()
 
+    @property
+    def monitor_pid(self) -> int:
+        """The process id of the monitor, which is a child of this process."""
+        return self._launch.monitor_pid
+
     def fileno(self) -> int:
         """Readable when the run is over (or the monitor has anything else to say)."""
         return self._launch.fileno()
