@@ -248,10 +248,55 @@ static void read_peaks(struct number *numbers, const struct cgroup *group)
     }
 }
 
-void account_before(struct account *account, const struct settings *settings)
+/* Somebody has run in this group before.  One file tells for all of a group. */
+static bool was_used(const struct cgroup *group)
 {
+    static const struct {
+        int version;
+        const char *controller, *file, *key;
+    } signs[] = {
+        {1, "cpuacct", "cpuacct.usage", ""},
+        {1, "memory", "memory.max_usage_in_bytes", ""},
+        {1, "pids", "pids.events", "max"},
+        {2, NULL, "cpu.stat", "usage_usec"},
+    };
+    char path[PATH_MAX], text[1024];
+    uint64_t value;
+    for (size_t i = 0; i < sizeof(signs) / sizeof(signs[0]); i++) {
+        if (group->version != signs[i].version ||
+            (signs[i].controller != NULL && !has_controller(group, signs[i].controller)))
+            continue;
+        snprintf(path, sizeof(path), "%s/%s", group->path, signs[i].file);
+        if (read_file(AT_FDCWD, path, text, sizeof(text)) &&
+            find_number(text, signs[i].key, &value) && value != 0)
+            return true;
+    }
+    return false;
+}
+
+void account_before(struct account *account, struct settings *settings)
+{
+    bool used = false;
     memset(account, 0, sizeof(*account));
+    account_close(settings);
+    for (int i = 0; i < settings->cgroup_count; i++)
+        used |= was_used(&settings->cgroups[i]);
+    if (!used)
+        return; /* groups made for this run: every counter begins at 0 */
+    for (int i = 0; i < settings->cgroup_count; i++)
+        settings->cgroups[i].dir_fd =
+            open(settings->cgroups[i].path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     read_counters(account->before, settings);
+    account_close(settings);
+}
+
+void account_close(struct settings *settings)
+{
+    for (int i = 0; i < settings->cgroup_count; i++) {
+        if (settings->cgroups[i].dir_fd >= 0)
+            close(settings->cgroups[i].dir_fd);
+        settings->cgroups[i].dir_fd = -1;
+    }
 }
 
 void account_after(struct account *account, const struct settings *settings, int disk_fd)
@@ -422,11 +467,7 @@ void account_remove(struct settings *settings)
 {
     const struct timespec pause = {.tv_nsec = 2000000};
     bool removed[MAX_CGROUPS] = {false};
-    for (int i = 0; i < settings->cgroup_count; i++) {
-        if (settings->cgroups[i].dir_fd >= 0)
-            close(settings->cgroups[i].dir_fd);
-        settings->cgroups[i].dir_fd = -1;
-    }
+    account_close(settings);
     for (int try = 0; try < REMOVE_TRIES; try++) {
         bool all = true;
         for (int i = 0; i < settings->cgroup_count; i++) {

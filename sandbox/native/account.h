@@ -53,8 +53,11 @@ struct account {
 /* The name of a key in the exit record. */
 const char *account_name(enum account_key key);
 
-/* The counters as they are before the container has done anything. */
-void account_before(struct account *account, const struct settings *settings);
+/* The counters as they are before a launch: of a restarted container, or in a group that somebody
+ * else made.  Before, because a program can run into its limits before anyone looks.  Leaves the
+ * groups' directories closed, for the launch to open. */
+void account_before(struct account *account, struct settings *settings);
+void account_close(struct settings *settings);
 
 /* All there is, in the end; disk_fd may be -1. */
 void account_after(struct account *account, const struct settings *settings, int disk_fd);

@@ -457,6 +457,7 @@ static void start(struct monitor *monitor)
     ending->reaped = false;
     ending->kill_reason = NULL;
     ending->started_ns = ending->wall_ns = 0;
+    account_before(&monitor->account, &monitor->settings);
     int result = streams_open(&monitor->streams, stdio, &error);
     for (int i = 0; i < 3 && result == 0; i++)
         if (stdio[i] >= 0 && (monitor->stdio_uid != 0 || monitor->stdio_gid != 0) &&
@@ -477,7 +478,6 @@ static void start(struct monitor *monitor)
         return;
     }
     ending->pid = monitor->launch.pid;
-    account_before(&monitor->account, &monitor->settings);
 }
 
 /* --- the poll loop --- */

@@ -39,7 +39,11 @@ static void port_open(struct port *port, int fd, int access_mode)
     *port = (struct port){.fd = NO_FD, .slot = NO_SLOT};
     if (fd < 0)
         return;
-    if (fstat(fd, &st) < 0) {
+    /* Opened anew, the write end of a pipe would be a second read end: only what the client has. */
+    int flags = fcntl(fd, F_GETFL);
+    bool usable =
+        flags >= 0 && ((flags & O_ACCMODE) == access_mode || (flags & O_ACCMODE) == O_RDWR);
+    if (!usable || fstat(fd, &st) < 0) {
         close(fd);
         return;
     }
@@ -260,7 +264,9 @@ static void input_read(struct streams *streams, struct stream_client *client)
         return;
     }
     port_close(&client->in);
-    if (streams->once || (client->owner == OWNER_FIRST && !streams->tty))
+    bool first = client->owner == OWNER_FIRST && !streams->tty;
+    streams->input_ended |= first;
+    if (streams->once || first)
         streams_close_input(streams);
 }
 
@@ -290,7 +296,6 @@ void streams_start(struct streams *streams, const struct settings *settings, str
     streams->limit = settings->output_bytes;
     streams->rows = (uint16_t)settings->rows;
     streams->columns = (uint16_t)settings->columns;
-    streams->terminal_size_known = settings->rows > 0 && settings->columns > 0;
     streams->input = streams->terminal = NO_FD;
     for (int i = 0; i < 2; i++)
         streams->sources[i].fd = NO_FD;
@@ -304,6 +309,7 @@ void streams_start(struct streams *streams, const struct settings *settings, str
     first->used = true;
     first->owner = OWNER_FIRST;
     port_open(&first->in, fds[0], O_RDONLY);
+    streams->input_ended = fds[0] >= 0 && first->in.fd < 0;
     for (int i = 0; i < 2; i++) {
         first->sinks[i] = (struct sink){0};
         port_open(&first->sinks[i].port, fds[i + 1], O_WRONLY);
@@ -346,6 +352,8 @@ int streams_open(struct streams *streams, int stdio[3], struct error_record *err
         stdio[i + 1] = ends[1];
         fcntl(ends[0], F_SETFL, O_NONBLOCK);
     }
+    if (result == 0 && streams->input_ended)
+        input_close(streams);
     if (result < 0) {
         for (int i = 0; i < 3; i++)
             close_fd(&stdio[i]);
@@ -358,7 +366,7 @@ void streams_terminal(struct streams *streams, int fd)
 {
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     streams->terminal = streams->sources[0].fd = streams->input = fd;
-    if (streams->terminal_size_known)
+    if (streams->resized) /* since the launch, which made it in the plan's size */
         streams_resize(streams, streams->rows, streams->columns);
 }
 
@@ -370,7 +378,7 @@ int streams_resize(struct streams *streams, int64_t rows, int64_t columns)
         return -EINVAL;
     streams->rows = (uint16_t)rows;
     streams->columns = (uint16_t)columns;
-    streams->terminal_size_known = true;
+    streams->resized = true;
     struct winsize size = {.ws_row = streams->rows, .ws_col = streams->columns};
     if (streams->terminal >= 0 && ioctl(streams->terminal, TIOCSWINSZ, &size) < 0)
         return -errno;

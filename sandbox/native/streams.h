@@ -61,9 +61,10 @@ struct source {
 
 struct streams {
     struct logfile *log;
-    bool tty, input_wanted, once, close_input, terminal_size_known;
-    bool passed;   /* the output limit */
-    int64_t limit; /* bytes of both streams; 0 is none */
+    bool tty, input_wanted, once, close_input, resized;
+    bool input_ended; /* the first client has no more, for this run and the next */
+    bool passed;      /* the output limit */
+    int64_t limit;    /* bytes of both streams; 0 is none */
     uint16_t rows, columns;
     int terminal;          /* the pty's master: open until the end, or its session gets SIGHUP */
     int input, input_slot; /* the container's stdin; with a pty the same descriptor */

@@ -44,12 +44,15 @@ static void send_fd(int socket, int fd)
     sendmsg(socket, &message, 0);
 }
 
-static void make_terminal(int socket)
+static void make_terminal(int socket, const struct settings *settings)
 {
+    struct winsize size = {.ws_row = (unsigned short)settings->rows,
+                           .ws_col = (unsigned short)settings->columns};
     int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
     grantpt(master);
     unlockpt(master);
     int slave = open(ptsname(master), O_RDWR | O_NOCTTY);
+    ioctl(master, TIOCSWINSZ, &size);
     send_fd(socket, master);
     close(master);
     setsid();
@@ -97,7 +100,7 @@ static void be_init(const struct plan *plan, const struct settings *settings, co
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (settings->stdio_flags & STDIO_TTY) {
-        make_terminal(console);
+        make_terminal(console, settings);
     } else {
         for (int i = 0; i < 3; i++)
             dup2(stdio[i], i);
