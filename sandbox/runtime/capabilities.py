@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ..errors import UsageError
 
 TYPE_CHECKING = False
@@ -80,11 +82,13 @@ def tweak(
 
 def available(status: str = "/proc/self/status") -> int:
     """The bounding set of this process: what no program it starts can pass."""
-    with open(status, "rb") as file:
-        for line in file:
-            if line.startswith(b"CapBnd:"):
-                return int(line[7:], 16)
-    return 0
+    fd = os.open(status, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = os.read(fd, 1 << 14)
+    finally:
+        os.close(fd)
+    at = text.index(b"CapBnd:") + 7
+    return int(text[at : text.index(b"\n", at)], 16)
 
 
 def _normalized(names: Iterable[str], option: str) -> list[str]:

@@ -82,8 +82,9 @@ class LaunchSettings(Record):
     ``seccomp`` is the filter that is loaded; ``linux.seccomp`` of the `Spec` is
     only read when it is None.  ``cgroup_view`` False leaves ``/sys/fs/cgroup``
     an empty read-only folder: a dozen mounts less on a host with cgroup v1.
-    ``capability_bound`` has the capabilities that this process can hand on
-    (`capabilities.available`); others are left out of all sets.
+    ``capability_bound`` has the capabilities that can be handed on, others are left
+    out of all sets; None asks this process for its own, or is all of them in a new
+    user namespace.
     """
 
     id: str
@@ -107,4 +108,4 @@ class LaunchSettings(Record):
     init: bool = False
     seccomp: Filter | None = None
     cgroup_view: bool = True
-    capability_bound: int = -1
+    capability_bound: int | None = None

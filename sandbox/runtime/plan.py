@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 DEFAULT_UMASK = 0o022
 
+_SHOWS = {"sysfs": namespaces.CLONE_NEWNET, "mqueue": namespaces.CLONE_NEWIPC}
 _RESTART_POLICIES = {"no": 0, "on-failure": 1, "always": 2, "unless-stopped": 3}
 _DEV = Mount(
     destination="/dev",
@@ -83,7 +84,12 @@ def compile_plan(spec: Spec, launch: LaunchSettings) -> tuple[Op, ...]:
         ops.append(op("root_readonly"))
 
     ops.append(op("keyring", f"_ses.{launch.id}"))
-    ops += process_ops(process, loaded, init=launch.init, bound=launch.capability_bound)
+    bound = launch.capability_bound
+    if bound is None:
+        # A host may have withheld some (CAP_SYS_RESOURCE, in many a container); asking for them
+        # would fail the launch, and --privileged means all there are.
+        bound = -1 if new & namespaces.CLONE_NEWUSER else capabilities.available()
+    ops += process_ops(process, loaded, init=launch.init, bound=bound)
     return tuple(ops)
 
 
@@ -203,13 +209,28 @@ def _mount_ops(spec: Spec, launch: LaunchSettings, new: int) -> list[Op]:
                 full=launch.cgroup_view,
             )
         else:
-            ops.append(mounts.mount_op(each))
+            ops.append(mounts.mount_op(_host_s_own(each, new)))
     # A bound /dev is the host's, or somebody's: nothing is made in it.
     if not any(mounts.is_bind(each) for each in at_dev):
         ops += devices.node_ops(spec.linux.devices, bound=bool(new & namespaces.CLONE_NEWUSER))
         if launch.tty:
             ops.append(op("console", spec.process.user.uid if spec.process else 0, -1))
     return ops
+
+
+def _host_s_own(mount: Mount, new: int) -> Mount:
+    # In a user namespace these file systems can only be mounted by the owner of the namespace
+    # that they show; when that one is the host's, so is the file system.
+    needs = _SHOWS.get(mount.type, 0)
+    if not needs or new & needs or not new & namespaces.CLONE_NEWUSER:
+        return mount
+    words = [f"r{word}" for word in mount.options if word in ("ro", "nosuid", "nodev", "noexec")]
+    return Mount(
+        destination=mount.destination,
+        type="bind",
+        source=mounts.normalize(mount.destination),
+        options=("rbind", "rslave", *words),
+    )
 
 
 def _capabilities_op(process: Process, bound: int) -> Op:

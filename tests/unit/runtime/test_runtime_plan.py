@@ -21,7 +21,7 @@ from sandbox.oci.spec import (
     User,
 )
 from sandbox.record import replace
-from sandbox.runtime import defaults
+from sandbox.runtime import capabilities, defaults
 from sandbox.runtime.launch import (
     Disk,
     ExitCommand,
@@ -44,6 +44,7 @@ LAUNCH = LaunchSettings(
         kind="overlay", lowers=("/l/2", "/l/1"), upper="/state/c1/upper", work="/state/c1/work"
     ),
     seccomp=PROGRAM,
+    capability_bound=-1,
 )
 TRUE = Process(args=("true",), env=("A=1",))
 
@@ -197,6 +198,19 @@ def test_in_a_user_namespace_nodes_are_bound_from_the_host() -> None:
     assert only(ops, "root_overlay").values[3] == 8
 
 
+def test_in_a_user_namespace_over_the_host_s_network_sys_is_the_host_s() -> None:
+    maps = (IdMapping(container_id=0, host_id=100000, size=65536),)
+    ops = plan_of(
+        namespaces=defaults.default_namespaces(host=("network", "ipc"), user=True),
+        uid_mappings=maps,
+        gid_mappings=maps,
+    )
+
+    slave = 1 << 19 | 1 << 14
+    assert op("bind", "/sys", "/sys", 0xF, slave, 6) in ops
+    assert op("bind", "/dev/mqueue", "/dev/mqueue", 0xE, slave, 6) in ops
+
+
 def test_a_terminal_is_made_after_devpts_for_the_user_and_keeps_the_tty_group() -> None:
     process = replace(TRUE, terminal=True, user=User(uid=1000, gid=1000))
 
@@ -257,6 +271,22 @@ def test_capabilities_that_this_process_lacks_are_left_out() -> None:
     ops = plan_of(launch=replace(LAUNCH, capability_bound=without_sys_resource), privileged=True)
 
     assert only(ops, "capabilities").values[:3] == (without_sys_resource,) * 3
+
+
+def test_what_can_be_handed_on_is_asked_of_this_process_but_not_in_a_user_namespace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(capabilities, "available", lambda: 1)
+    launch = replace(LAUNCH, capability_bound=None)
+    maps = (IdMapping(container_id=0, host_id=100000, size=65536),)
+    inside = {
+        "namespaces": defaults.default_namespaces(user=True),
+        "uid_mappings": maps,
+        "gid_mappings": maps,
+    }
+
+    assert only(plan_of(launch=launch), "capabilities").values[0] == 1
+    assert only(plan_of(launch=launch, **inside), "capabilities").values[0] == 0xA80425FB
 
 
 def test_the_primary_group_is_always_among_the_groups_and_first() -> None:
