@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 DEFAULT_UMASK = 0o022
 
-_SHOWS = {"sysfs": namespaces.CLONE_NEWNET, "mqueue": namespaces.CLONE_NEWIPC}
 _RESTART_POLICIES = {"no": 0, "on-failure": 1, "always": 2, "unless-stopped": 3}
 _DEV = Mount(
     destination="/dev",
@@ -219,16 +218,15 @@ def _mount_ops(spec: Spec, launch: LaunchSettings, new: int) -> list[Op]:
 
 
 def _host_s_own(mount: Mount, new: int) -> Mount:
-    # In a user namespace these file systems can only be mounted by the owner of the namespace
-    # that they show; when that one is the host's, so is the file system.
-    needs = _SHOWS.get(mount.type, 0)
-    if not needs or new & needs or not new & namespaces.CLONE_NEWUSER:
+    # sysfs can only be mounted by the owner of the network namespace that it shows: in a user
+    # namespace over the host's network, it is the host's.  (mqueue is left out, being optional.)
+    if mount.type != "sysfs" or new & namespaces.CLONE_NEWNET or not new & namespaces.CLONE_NEWUSER:
         return mount
     words = [f"r{word}" for word in mount.options if word in ("ro", "nosuid", "nodev", "noexec")]
     return Mount(
         destination=mount.destination,
         type="bind",
-        source=mounts.normalize(mount.destination),
+        source="/sys",
         options=("rbind", "rslave", *words),
     )
 

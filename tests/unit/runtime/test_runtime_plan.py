@@ -208,7 +208,6 @@ def test_in_a_user_namespace_over_the_host_s_network_sys_is_the_host_s() -> None
 
     slave = 1 << 19 | 1 << 14
     assert op("bind", "/sys", "/sys", 0xF, slave, 6) in ops
-    assert op("bind", "/dev/mqueue", "/dev/mqueue", 0xE, slave, 6) in ops
 
 
 def test_a_terminal_is_made_after_devpts_for_the_user_and_keeps_the_tty_group() -> None:
