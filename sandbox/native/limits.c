@@ -105,7 +105,8 @@ static int write_value(int fd, const char *value)
 
     if (written < 0)
         return -errno;
-    return (size_t)written == size ? 0 : -EIO;
+    /* The kernel took the beginning for a value and left the rest. */
+    return (size_t)written == size ? 0 : -EINVAL;
 }
 
 int do_sysctl(struct init *init, struct op *op)

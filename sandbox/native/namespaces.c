@@ -180,7 +180,7 @@ int join_namespaces(struct init *init)
         return 0;
     for (size_t i = 0; i < sizeof ORDER / sizeof *ORDER; i++) {
         for (int j = 0; j < settings->join_count; j++) {
-            if (settings->joins[j].kind != ORDER[i])
+            if (settings->joins[j].kind != ORDER[i] || init->join_fds[j] < 0)
                 continue;
             if (setns(init->join_fds[j], (int)ORDER[i]) < 0)
                 return fail(init->error, NULL, errno, "setns", settings->joins[j].path);

@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 
 #define NS_GET_NSTYPE 0xb703
 #define KNOWN_NAMESPACES (NS_TIME | NS_MOUNT | NS_UTS | NS_IPC | NS_USER | NS_PID | NS_NET)
@@ -34,6 +35,28 @@ static int open_cgroups(struct settings *settings, struct init *init, struct err
     return 0;
 }
 
+/* Is this the namespace that the monitor, and so init, is in already?  Joining it would change
+ * nothing, and is refused where a user namespace has been joined before. */
+static bool is_own_namespace(int fd, uint64_t kind)
+{
+    static const struct {
+        unsigned kind;
+        const char *path;
+    } OWN[] = {
+        {NS_USER, "/proc/self/ns/user"},     {NS_IPC, "/proc/self/ns/ipc"},
+        {NS_UTS, "/proc/self/ns/uts"},       {NS_NET, "/proc/self/ns/net"},
+        {NS_PID, "/proc/self/ns/pid"},       {NS_TIME, "/proc/self/ns/time"},
+        {NS_CGROUP, "/proc/self/ns/cgroup"}, {NS_MOUNT, "/proc/self/ns/mnt"},
+    };
+    struct stat theirs, own;
+
+    for (size_t i = 0; i < sizeof OWN / sizeof *OWN; i++)
+        if (OWN[i].kind == kind)
+            return fstat(fd, &theirs) == 0 && stat(OWN[i].path, &own) == 0 &&
+                   theirs.st_ino == own.st_ino && theirs.st_dev == own.st_dev;
+    return false;
+}
+
 static int open_joins(const struct settings *settings, struct init *init,
                       struct error_record *error)
 {
@@ -51,7 +74,9 @@ static int open_joins(const struct settings *settings, struct init *init,
         /* A file that is no namespace, or another kind of one. */
         if (ioctl(fd, NS_GET_NSTYPE) != (int)kind)
             return fail(error, NULL, EINVAL, "ioctl", path);
-        if (kind == NS_PID && setns(fd, (int)NS_PID) < 0)
+        if (is_own_namespace(fd, kind))
+            close_fd(&init->join_fds[i]);
+        else if (kind == NS_PID && setns(fd, (int)NS_PID) < 0)
             return fail(error, NULL, errno, "setns", path);
     }
     return 0;

@@ -152,7 +152,7 @@ class Box:
             env={**os.environ, **self.environ},
             check=False,
         )
-        return _outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+        return outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def run(self, *argv: str, **options: object) -> Outcome:
         return self.launch(self.plan(*argv, **options))  # type: ignore[arg-type]  # as plan()
@@ -161,7 +161,7 @@ class Box:
         return self.run("sh", "-c", script, **options)
 
 
-def _outcome(status: int, out: str, err: str) -> Outcome:
+def outcome(status: int, out: str, err: str) -> Outcome:
     failure = None
     descriptors = (0, 0)
     rest = []
