@@ -10,6 +10,9 @@ An ability is found by trying it, never by looking at a version or a user id.
 A test whose host lacks one is skipped with the reason; with SANDBOX_MUST_RUN=1
 it fails instead, so that a green run means that it ran.  An unknown name is an
 error when the test file is read.
+
+A case whose subject is not on such a host at all (the v1 freezer, on v2) calls
+`another_host`; the virtual machine or CI's host is where it runs.
 """
 
 from __future__ import annotations
@@ -21,10 +24,11 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-CGROUP_ROOT = Path("/sys/fs/cgroup")
+ANOTHER_HOST = "a case for another kind of host: "
 
 # name -> a function of the mark's arguments; it returns what is lacking, or "".
 PROBES: dict[str, Callable[..., str]] = {}
@@ -54,6 +58,11 @@ def _with_arguments(name: str) -> Callable[..., pytest.MarkDecorator]:
 cgroup = _with_arguments("cgroup")
 program = _with_arguments("program")
 kernel = _with_arguments("kernel")
+
+
+def another_host(reason: str) -> NoReturn:
+    """Skip, also where everything must run: the subject of this case is not on such a host."""
+    pytest.skip(ANOTHER_HOST + reason)
 
 
 def _tried(*argv: str) -> str:
