@@ -3,10 +3,10 @@
  * operations workdir, ids, exec and (as a pty from the host) stdio with a terminal. */
 #define _GNU_SOURCE
 #include "launch.h"
+#include "sys.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -135,7 +135,7 @@ int launch_start(const struct plan *plan, struct settings *settings, const int s
         return fail(error, NULL, errno, "pipe2", "");
     if (settings->stdio_flags & STDIO_TTY)
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets);
-    struct clone_args arguments = {
+    struct sys_clone_args arguments = {
         .flags = CLONE_PIDFD | (settings->namespaces & CLONE_NEWPID),
         .pidfd = (uintptr_t)&launch->pidfd,
         .exit_signal = SIGCHLD,
