@@ -287,6 +287,8 @@ class Cgroup:
                     if error.errno not in files.ABSENT:
                         raise
                 else:
+                    # A v1 freezer keeps what it froze from dying.
+                    self.thaw()
                     return True
         for group in self.groups:
             if files.pids_below(group.path):
@@ -474,24 +476,26 @@ def _make_directories(path: str, mount: str, made: list[str]) -> list[str]:
 
 
 def _remove(path: str, deadline: float) -> None:
-    wait = _FIRST_WAIT_S
-    while True:
+    """Remove a group after those below it.  A stack: what was inside may have nested deeply."""
+    pending, wait = [path], _FIRST_WAIT_S
+    while pending:
+        here = pending[-1]
         try:
-            files.remove_directory(path)
+            files.remove_directory(here)
         except OSError as error:
             if error.errno in files.ABSENT:
-                return
+                pending.pop()
+                continue
             if error.errno not in (EBUSY, ENOTEMPTY):
                 reason = os.strerror(error.errno or 0).lower()
-                raise GroupRefused(f"cannot remove the group ({reason})", path=path) from error
-            below = files.subdirectories(path)
-            for group in below:
-                _remove(group, deadline)
+                raise GroupRefused(f"cannot remove the group ({reason})", path=here) from error
+            below = files.subdirectories(here)
+            pending += below
             if not below:
                 if monotonic() >= deadline:
-                    pids = files.pids_below(path)
-                    raise GroupBusy(f"processes {pids} are in the group", path=path) from error
+                    pids = files.pids_below(here)
+                    raise GroupBusy(f"processes {pids} are in the group", path=here) from error
                 sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT_S)
         else:
-            return
+            pending.pop()

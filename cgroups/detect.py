@@ -110,6 +110,8 @@ def _below(path: str, root: str) -> str:
     root = root.rstrip("/")
     if path == root or not path.startswith(root + "/") or "/../" in path + "/":
         return ""
+    if path.endswith(" (deleted)"):
+        return ""
     return path[len(root) :].rstrip("/")
 
 

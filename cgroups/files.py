@@ -113,12 +113,14 @@ def names(path: str) -> list[str]:
 
 def pids_below(path: str) -> list[int]:
     """Every process at and below a group; none when it is gone; 0 for one we cannot see."""
-    text = read_if_present(path + "/cgroup.procs")
-    if text is None:
-        return []
-    pids = [int(pid) for pid in text.split()]
-    for below in subdirectories(path):
-        pids += pids_below(below)
+    pids: list[int] = []
+    pending = [path]
+    while pending:
+        here = pending.pop()
+        text = read_if_present(here + "/cgroup.procs")
+        if text is not None:
+            pids += [int(pid) for pid in text.split()]
+            pending += subdirectories(here)
     return pids
 
 

@@ -53,14 +53,15 @@ def pids(path: str) -> PidsStats:
 def io(path: str) -> IoStats:
     """What the throttling layer counted, or else BFQ.
 
-    Since 6.10 the former counts nothing for a device before somebody gave it a
-    throttle (0, which is none, will do); so no line at all is not a zero.
+    Since 5.18 the former counts only what is throttled: a group with a rate for
+    the device, be it one too high to matter.  So here nothing is not a zero.
     """
     for prefix in ("blkio.throttle", "blkio.bfq"):
         moved = _by_device(path, prefix + ".io_service_bytes_recursive")
-        if moved:
+        seen = [number for number, values in moved.items() if any(values.values())]
+        if seen:
             count = _by_device(path, prefix + ".io_serviced_recursive")
-            return io_stats([_device(number, moved, count) for number in moved])
+            return io_stats([_device(number, moved, count) for number in seen])
     return IoStats()
 
 

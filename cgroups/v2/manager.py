@@ -29,6 +29,8 @@ def _enable_below(path: str, wanted: frozenset[str]) -> None:
     have = files.read_line(path + "/cgroup.subtree_control").split()
     offered = files.read_line(path + "/cgroup.controllers").split()
     missing = ["+" + name for name in offered if name in wanted and name not in have]
+    if missing and _is_populated(path):
+        return
     # Together they all fail with the first; one by one is dear (each is a
     # migration of the whole subtree), so that is the second try.
     for value in (" ".join(missing), *missing) if missing else ():
@@ -38,6 +40,15 @@ def _enable_below(path: str, wanted: frozenset[str]) -> None:
             continue
         if value.count("+") == len(missing):
             return
+
+
+def _is_populated(path: str) -> bool:
+    """Whether processes sit in a group, the host's own top excepted, which may have them.
+
+    Such a group refuses most controllers; but it takes cpu, cpuset and pids, and
+    becomes threaded by that, and no group below it can ever be joined.
+    """
+    return files.exists(path + "/cgroup.type") and bool(files.read_line(path + "/cgroup.procs"))
 
 
 def plan(part: str, path: str, limits: Limits) -> Plan:

@@ -91,7 +91,7 @@ def test_room_is_made_by_moving_the_processes_into_a_leaf(subtree: Path, child: 
     status, output = child(top, *as_nobody(code)).finish()
 
     limit, path, *controllers = output.split()
-    assert status == 0
+    assert status == 0, output
     assert (limit, path) == ("pids", f"{subtree}/init")
     have = (subtree / "cgroup.controllers").read_text().split()
     assert set(controllers) == set(have) & {"cpu", "cpuset", "hugetlb", "io", "memory", "pids"}

@@ -238,6 +238,7 @@ class FakeKernel:
             granted = control.read_text().split() if control.exists() else []
             made |= V2_FILES[""]
             if path != self.root / mount:
+                made["cgroup.type"] = "domain"
                 (path / "cgroup.controllers").write_text(" ".join(granted) + "\n")
             for controller in granted:
                 made |= V2_FILES[controller]

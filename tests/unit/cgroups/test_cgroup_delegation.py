@@ -44,10 +44,26 @@ def test_room_needs_a_v2_tree(legacy: FakeKernel) -> None:
 def test_processes_that_keep_controllers_from_a_group_are_named_as_the_reason(
     unified: FakeKernel,
 ) -> None:
-    (unified.root / "cgroup.procs").write_text("10\n")
-    unified.refuse["cgroup.subtree_control"] = errno.EBUSY
+    layout = unified.detect()
+    limits = cgroups.Limits(pids=cgroups.PidsLimits(max=1))
+    cgroups.create(layout, "own/leaf")
+    (unified.root / "own/cgroup.subtree_control").write_text("")
+    (unified.root / "own/cgroup.procs").write_text("10\n")
 
-    with pytest.raises(cgroups.LimitUnavailable, match=r"processes in .* keep it from") as caught:
-        cgroups.create(unified.detect(), "one", cgroups.Limits(pids=cgroups.PidsLimits(max=1)))
+    with pytest.raises(cgroups.LimitUnavailable, match=r"processes in .*/own keep it") as caught:
+        cgroups.create(layout, "one", limits, parent="own")
 
     assert "make_room" in caught.value.hint
+
+
+def test_group_with_processes_is_not_made_threaded(unified: FakeKernel) -> None:
+    """It would take cpu, cpuset and pids, and no group below it could be joined."""
+    layout = unified.detect()
+    cgroups.create(layout, "own/leaf")
+    (unified.root / "own/cgroup.subtree_control").write_text("")
+    (unified.root / "own/cgroup.procs").write_text("10\n")
+    unified.writes.clear()
+
+    cgroups.create(layout, "one", parent="own")
+
+    assert unified.writes == []

@@ -63,6 +63,7 @@ def test_named_hierarchy_is_seen(legacy: FakeKernel) -> None:
         ("/docker/x", "/docker/x/y", "/y"),
         ("/docker/x", "/docker/xy", ""),
         ("/", "/../b", ""),
+        ("/", "/a/b (deleted)", ""),
     ],
 )
 def test_own_group_is_counted_from_the_root_of_the_mount(

@@ -133,7 +133,17 @@ def test_kill_uses_cgroup_kill_where_there_is_one(hybrid: FakeKernel) -> None:
 
     cgroup.kill()
 
-    assert hybrid.writes == [("unified/e/one/cgroup.kill", "1")]
+    assert hybrid.writes[0] == ("unified/e/one/cgroup.kill", "1")
+
+
+def test_kill_thaws_what_a_v1_freezer_holds(hybrid: FakeKernel) -> None:
+    cgroup = cgroups.create(hybrid.detect(), "e/one")
+    hybrid.write(f"{hybrid.root}/unified/e/one/cgroup.procs", "4242")
+    hybrid.write(f"{hybrid.root}/freezer/e/one/freezer.state", "FROZEN")
+
+    cgroup.kill()
+
+    assert hybrid.read("freezer/e/one/freezer.state") == "THAWED"
 
 
 def test_kill_of_an_empty_group_writes_nothing(hybrid: FakeKernel) -> None:
@@ -211,6 +221,35 @@ def test_remove_takes_groups_made_inside_as_well(unified: FakeKernel) -> None:
     cgroup.remove()
 
     assert unified.groups() == []
+
+
+def test_remove_takes_groups_nested_beyond_any_recursion(unified: FakeKernel) -> None:
+    cgroup = cgroups.create(unified.detect(), "one")
+    path = f"{unified.root}/one"
+    for _ in range(300):
+        path += "/n"
+        os.mkdir(path)
+        open(path + "/cgroup.procs", "w").close()
+
+    with RecursionLimit(150):
+        assert cgroup.pids() == ()
+        cgroup.remove()
+
+    assert unified.groups() == []
+
+
+class RecursionLimit:
+    def __init__(self, depth: int) -> None:
+        self.depth, self.before = depth, sys.getrecursionlimit()
+
+    def __enter__(self) -> None:
+        frame, here = sys._getframe(), 0
+        while frame.f_back is not None:
+            frame, here = frame.f_back, here + 1
+        sys.setrecursionlimit(here + self.depth)
+
+    def __exit__(self, *_: object) -> None:
+        sys.setrecursionlimit(self.before)
 
 
 def test_remove_of_a_group_in_use_names_the_processes_and_removes_the_others(
