@@ -1,15 +1,16 @@
 """The runtime's document: ``config.json`` of the OCI runtime specification 1.2, for Linux.
 
 `parse_spec` checks each known key at the door and ignores unknown ones, as the
-specification asks; `spec_to_json` writes what was parsed.  No I/O, and no
-judgement of what a value means: that belongs to ``sandbox.runtime``.
+specification asks; what it knows and cannot carry out is refused when it is set.
+`spec_to_json` writes what was parsed.  No I/O, and no judgement of what a value
+means: that belongs to ``sandbox.runtime``.
 
 Maps are tuples of pairs in the document's order, and a limit of 2^64-1 is -1.
 """
 
 from __future__ import annotations
 
-from ..errors import DamagedDocument
+from ..errors import DamagedDocument, HostLacks
 from ..record import Record
 
 TYPE_CHECKING = False
@@ -461,6 +462,15 @@ _FIELDS: dict[type[Record], tuple[tuple[str, str, Any], ...]] = {
     ),
 }
 
+# Asked for and not carried out would be a promise broken in silence.
+_REFUSED: dict[type[Record], tuple[str, ...]] = {
+    Process: ("ioPriority", "execCPUAffinity"),
+    Linux: ("intelRdt", "memoryPolicy", "netDevices", "personality", "timeOffsets"),
+    Resources: ("network", "rdma"),
+    Cpu: ("realtimePeriod", "realtimeRuntime"),
+    BlockIo: ("leafWeight",),
+}
+
 _INTEGERS = {
     "i": (-(1 << 63), (1 << 63) - 1, "a 64-bit integer"),
     "u": (-1, (1 << 64) - 1, "an unsigned 64-bit integer"),
@@ -523,6 +533,10 @@ def _record(cls: type[R], value: Json, what: str, where: str) -> R:
             values[field] = _value(kind, item, what, f"{where}.{key}" if where else key)
         elif field not in defaults:
             raise DamagedDocument(what=what, problem=f"{where}.{key}: is missing")
+    for key in _REFUSED.get(cls, ()):
+        item = value.get(key)
+        if any(item.values()) if isinstance(item, dict) else item:
+            raise HostLacks(f"{what}: {where}.{key} is not supported")
     return cls(**values)
 
 

@@ -13,7 +13,7 @@ The order is the meaning; C carries it out as told.  Three rules stand behind it
 
 from __future__ import annotations
 
-from ..errors import UsageError
+from ..errors import HostLacks, UsageError
 from ..native.plan import (
     EXEC_INIT,
     LIFETIME_WITH_LAUNCHER,
@@ -55,6 +55,7 @@ def compile_plan(spec: Spec, launch: LaunchSettings) -> tuple[Op, ...]:
     if process is None or not process.args:
         raise UsageError("no command specified")
     linux = spec.linux
+    _refuse_labels(spec, process)
     new = namespaces.new_flags(linux)
     loaded = launch.seccomp or _filter(linux)
     ops = [*monitor_ops(linux, launch)]
@@ -143,6 +144,14 @@ def process_ops(
         ops += filter_ops
     ops.append(op("exec", process.args, process.env, EXEC_INIT * init))
     return ops
+
+
+def _refuse_labels(spec: Spec, process: Process) -> None:
+    # A confinement that is asked for and not there must not look like one that is.
+    if process.apparmor_profile not in ("", "unconfined"):
+        raise HostLacks(f"AppArmor profiles are not supported: {process.apparmor_profile}")
+    if process.selinux_label or spec.linux.mount_label:
+        raise HostLacks("SELinux labels are not supported")
 
 
 def _filter(linux: Linux) -> Filter | None:

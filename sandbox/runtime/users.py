@@ -9,7 +9,7 @@ always a number: a user called "0" in an image is never looked up by that name.
 from __future__ import annotations
 
 import os
-from errno import ELOOP, ENODATA, ENOENT, ENOTDIR, ENOTSUP, EPERM
+from errno import ELOOP, ENAMETOOLONG, ENODATA, ENOENT, ENOTDIR, ENOTSUP, EPERM
 
 from ..errors import UsageError
 from ..record import Record
@@ -115,12 +115,14 @@ def find_in_layers(layers: Sequence[str], path: str) -> int | None:
 
 def _walk(root: list[int], path: str) -> int | None:
     # `trail` has the merged folders from the root down to here, each a stack of descriptors.
-    todo = [part for part in reversed(path.split("/")) if part and part != "."]
+    todo = _parts(path)
     trail = [root]
     links = 0
     try:
         while todo:
             name = todo.pop()
+            if name == ".":
+                continue
             if name == "..":
                 if len(trail) > 1:
                     _close(trail.pop())
@@ -137,7 +139,7 @@ def _walk(root: list[int], path: str) -> int | None:
                 if target.startswith("/"):
                     while len(trail) > 1:
                         _close(trail.pop())
-                todo += [part for part in reversed(target.split("/")) if part and part != "."]
+                todo += _parts(target)
             elif not fds:
                 return None
             elif todo:
@@ -151,6 +153,15 @@ def _walk(root: list[int], path: str) -> int | None:
             _close(trail.pop())
 
 
+def _parts(path: str) -> list[str]:
+    # The last one first.  "." stays, and stands for a slash at the end: a file has neither.
+    parts = [part for part in path.split("/") if part]
+    if path.endswith("/"):
+        parts.append(".")
+    parts.reverse()
+    return parts
+
+
 def _look_up(stack: list[int], name: str) -> tuple[int, list[int]]:
     # The kind of what the overlay shows under this name, and its descriptors: one, or for a
     # folder one a layer; none when there is nothing.
@@ -160,7 +171,7 @@ def _look_up(stack: list[int], name: str) -> tuple[int, list[int]]:
             try:
                 fd = os.open(name, _PATH_FLAGS, dir_fd=folder)
             except OSError as error:
-                if error.errno in (ENOENT, ENOTDIR):
+                if error.errno in (ENOENT, ENOTDIR, ENAMETOOLONG):
                     continue
                 raise
             status = os.fstat(fd)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.errors import DamagedDocument
+from sandbox.errors import DamagedDocument, HostLacks
 from sandbox.oci.spec import (
     Capabilities,
     DeviceCgroup,
@@ -191,6 +191,30 @@ def test_the_key_that_cannot_be_meant_is_named(document: Any, problem: str) -> N
         parse_spec(document, what="config.json")
 
     assert caught.value.problem == problem
+
+
+@pytest.mark.parametrize(
+    ("document", "key"),
+    [
+        ({"linux": {"timeOffsets": {"monotonic": {"secs": 5}}}}, "linux.timeOffsets"),
+        ({"linux": {"personality": {"domain": "LINUX32"}}}, "linux.personality"),
+        ({"process": {"ioPriority": {"class": "IOPRIO_CLASS_RT"}}}, "process.ioPriority"),
+        ({"linux": {"resources": {"rdma": {"mlx": {"x": 1}}}}}, "linux.resources.rdma"),
+        (
+            {"linux": {"resources": {"cpu": {"realtimeRuntime": 5}}}},
+            "linux.resources.cpu.realtimeRuntime",
+        ),
+    ],
+)
+def test_what_is_known_and_not_carried_out_is_refused(document: Any, key: str) -> None:
+    with pytest.raises(HostLacks, match=f"config.json: {key} is not supported"):
+        parse_spec(document)
+
+
+def test_the_zeros_of_what_is_not_carried_out_are_no_wish() -> None:
+    zeros = {"cpu": {"realtimeRuntime": 0}, "network": {"classID": 0}, "rdma": {}}
+
+    assert parse_spec({"linux": {"resources": zeros}}).linux.resources is not None
 
 
 def test_a_whole_number_written_as_a_float_is_one() -> None:

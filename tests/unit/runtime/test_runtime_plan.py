@@ -4,7 +4,7 @@ from itertools import groupby
 
 import pytest
 
-from sandbox.errors import UsageError
+from sandbox.errors import HostLacks, UsageError
 from sandbox.native.plan import FIRST_INIT_OP, OPS, Op, encode, op
 from sandbox.oci.spec import (
     Capabilities,
@@ -424,6 +424,15 @@ def test_a_shared_root_is_refused_because_it_would_reach_the_host(word: str) -> 
 
 def test_the_default_propagation_is_recursive_slave() -> None:
     assert only(plan_of(), "propagation") == op("propagation", 1 << 19 | 1 << 14)
+
+
+@pytest.mark.parametrize(
+    "process",
+    [replace(TRUE, apparmor_profile="docker-default"), replace(TRUE, selinux_label="a:b:c")],
+)
+def test_labels_are_refused_rather_than_left_out(process: Process) -> None:
+    with pytest.raises(HostLacks, match="not supported"):
+        plan_of(process)
 
 
 def test_no_command_is_docker_s_error() -> None:

@@ -197,6 +197,14 @@ def test_a_file_in_place_of_a_folder_hides_the_folder(tmp_path: Path) -> None:
     assert read(layers, "/etc") == "a file"
 
 
+@pytest.mark.parametrize("path", ["/f/", "/f/.", "/f/..", "/f/../f", "/link/"])
+def test_nothing_is_below_a_file(tmp_path: Path, path: str) -> None:
+    layers = (layer(tmp_path / "1", f="a file"),)
+    (tmp_path / "1/link").symlink_to("f")
+
+    assert read(layers, path) is None
+
+
 def test_a_folder_in_place_of_a_file_hides_the_file(tmp_path: Path) -> None:
     layers = (layer(tmp_path / "2", etc__f="2"), layer(tmp_path / "1", etc="a file"))
 
