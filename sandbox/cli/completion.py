@@ -94,7 +94,11 @@ def _candidates(before: Sequence[str], last: str) -> list[str]:
     entry = command(verb)
     waiting = _waiting(entry.flags, rest)
     if waiting is not None:
-        return [_FILES] if waiting[0] in _FILE_FLAGS else list(_VALUES.get(SPELLINGS.get(waiting[0], waiting[0]), ()))
+        return (
+            [_FILES]
+            if waiting[0] in _FILE_FLAGS
+            else list(_VALUES.get(SPELLINGS.get(waiting[0], waiting[0]), ()))
+        )
     if last.startswith("-"):
         return _long(entry.flags)
     kind = entry.arguments

@@ -216,4 +216,3 @@ def _silence_stdout() -> None:
         os.close(null)
     except OSError:
         return
-

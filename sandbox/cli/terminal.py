@@ -11,7 +11,8 @@ import os
 import select
 
 from ..errors import UsageError
-from .foreground import WINDOW_CHANGED
+from .foreground import WINDOW_CHANGED, look
+from .output import write_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,41 +92,35 @@ class Relay:
                 pending = self._feed(pending)
             if terminal in ready:
                 typed = _read(terminal)
-                typed, is_detached = self._keys.feed(typed) if typed else (b"", False)
-                if is_detached:
-                    return None
-                if not typed and not self._keys.is_within:
+                if typed == b"":
                     terminal = -1
                     self._close(self._in)
-                else:
-                    pending = self._feed(typed)
+                elif typed:
+                    passed, is_detached = self._keys.feed(typed)
+                    if is_detached:
+                        return None
+                    pending = self._feed(passed)
             if attachment.fileno() in ready:
-                return self._finish(attachment)
+                record = look(attachment)
+                if record is not None:
+                    self._drain()
+                    return record
 
-    def _finish(self, attachment: Attachment) -> ExitRecord:
-        while self._out >= 0 and self._carry_output():
-            continue
-        record = attachment.wait()
+    def _drain(self) -> None:
         poll = select.poll()
         while self._out >= 0:
             poll.register(self._out, select.POLLIN)
             if not poll.poll(_DRAIN_MS):
                 break
             self._carry_output()
-        return record
 
-    def _carry_output(self) -> bool:
+    def _carry_output(self) -> None:
         data = _read(self._out)
-        if data is None:
-            return False
-        if not data:
+        if data:
+            write_bytes(data)
+        elif data is not None:
             self._close(self._out)
             self._out = -1
-            return False
-        from .output import write_bytes
-
-        write_bytes(data)
-        return True
 
     def _feed(self, data: bytes) -> bytes:
         if self._in not in self._open:
@@ -154,11 +149,6 @@ class DetachKeys:
     def __init__(self, text: str) -> None:
         self._sequence = parse_keys(text)
         self._matched = 0
-
-    @property
-    def is_within(self) -> bool:
-        """A beginning of the sequence is held back."""
-        return self._matched > 0
 
     def feed(self, typed: bytes) -> tuple[bytes, bool]:
         """What is to be passed on, and whether the whole sequence was typed."""

@@ -211,7 +211,8 @@ OTHER_VERBS: list[tuple[list[str], int, str, str]] = [
      '"plugin", "secret", "service", "task", "volume"\n'),
     (["inspect", "-f", "{{.State.ExitCode}} {{.State.OOMKilled}} {{.State.Error}}", "a3"], 0,
      "3 false \n", ""),
-    (["ps", "--filter", "nosuch=1"], 1, "", "Error response from daemon: Invalid filter 'nosuch'\n"),
+    (["ps", "--filter", "nosuch=1"], 1, "",
+     "Error response from daemon: Invalid filter 'nosuch'\n"),
     (["ps", "--filter", "status=bogus"], 1, "",
      "Error response from daemon: Invalid filter 'status=bogus'\n"),
     (["ps", "-a", "--format", "{{.Nope}}"], 1, "",
@@ -398,14 +399,21 @@ def test_inspect_has_dockers_keys_in_dockers_order(two_exited: Store) -> None:
     keys = re.findall(r'^ {8}"(\w+)"', done.stdout.decode(), re.MULTILINE)
     state = two_exited.program("inspect", "-f", "{{json .State}}", "a3").stdout.decode()
 
-    assert keys == (
-        "Id Created Path Args State Image ResolvConfPath HostnamePath HostsPath LogPath Name "
-        "RestartCount Driver Platform MountLabel ProcessLabel AppArmorProfile ExecIDs HostConfig "
-        "GraphDriver Mounts Config NetworkSettings Sandbox"
-    ).split()
-    assert re.findall(r'"(\w+)":', state) == (
-        "Status Running Paused Restarting OOMKilled Dead Pid ExitCode Error StartedAt FinishedAt"
-    ).split()
+    assert (
+        keys
+        == (
+            "Id Created Path Args State Image ResolvConfPath HostnamePath HostsPath LogPath Name "
+            "RestartCount Driver Platform MountLabel ProcessLabel AppArmorProfile ExecIDs "
+            "HostConfig GraphDriver Mounts Config NetworkSettings Sandbox"
+        ).split()
+    )
+    assert (
+        re.findall(r'"(\w+)":', state)
+        == (
+            "Status Running Paused Restarting OOMKilled Dead Pid ExitCode Error StartedAt "
+            "FinishedAt"
+        ).split()
+    )
 
 
 def test_both_docker_forms_of_a_command_do_the_same(two_exited: Store) -> None:

@@ -67,10 +67,7 @@ def test_spans_are_in_dockers_words(seconds: float, text: str) -> None:
 def test_columns_are_ten_wide_at_least_and_three_apart() -> None:
     rows = [["ID", "PORTS", "NAMES"], ["123456789012", "", "a"]]
 
-    assert output.table(rows) == (
-        "ID             PORTS     NAMES\n"
-        "123456789012             a\n"
-    )
+    assert output.table(rows) == ("ID             PORTS     NAMES\n123456789012             a\n")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +95,7 @@ def test_a_command_is_quoted_and_cut() -> None:
     words = container_command(("sh", "-c", "echo start; echo err"))
 
     assert words == "sh -c 'echo start; echo err'"
-    assert output.quote(output.ellipsis(words, 20)) == "\"sh -c 'echo start; …\""
+    assert output.quote(output.ellipsis(words, 20)) == '"sh -c \'echo start; …"'
 
 
 def test_strings_are_quoted_as_go_quotes_them() -> None:
