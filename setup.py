@@ -68,9 +68,8 @@ class PlatformWheel(bdist_wheel):
         super().finalize_options()
 
 
-if os.path.exists(os.path.join(ROOT, NATIVE, "build_monitor.py")):
-    build.sub_commands.append(("build_monitor", None))
+build.sub_commands.append(("build_monitor", None))
 setup(
-    cffi_modules=[f"{EXTENSION}:ffibuilder"] if os.path.exists(EXTENSION) else [],
+    cffi_modules=[f"{EXTENSION}:ffibuilder"],
     cmdclass={"build_monitor": BuildMonitor, "bdist_wheel": PlatformWheel},
 )
