@@ -305,15 +305,16 @@ class Control:
     def _error(self, line: str) -> SandboxError:
         import errno  # on the way to an error only
 
-        number, _, text = line.partition(" ")
-        if number == str(errno.ESRCH):
+        number = line.partition(" ")[0]
+        code = int(number) if number.isdecimal() else 0
+        if code == errno.ESRCH:
             container = os.path.basename(self.run_dir)
             return WrongStatus(
                 f"Container {container} is not running", container=container, status="exited"
             )
-        if number == str(errno.EINVAL):
-            return UsageError(f"the monitor refused: {text.lower()}")
-        return SandboxError(f"the monitor refused: {text.lower()}")
+        # The monitor's own libc may have other words.
+        text = f"the monitor refused: {os.strerror(code).lower()}"
+        return UsageError(text) if code == errno.EINVAL else SandboxError(text)
 
 
 def is_alive(run_dir: str) -> bool:

@@ -461,7 +461,7 @@ static void start(struct monitor *monitor)
     int result = streams_open(&monitor->streams, stdio, &error);
     for (int i = 0; i < 3 && result == 0; i++)
         if (stdio[i] >= 0 && (monitor->stdio_uid != 0 || monitor->stdio_gid != 0) &&
-            !(i == 0 && !monitor->streams.input_wanted)) {
+            !monitor->streams.tty && !(i == 0 && !monitor->streams.input_wanted)) {
             /* Without the right to give it away, the program cannot open /dev/stdout: no more. */
             int ignored = fchown(stdio[i], monitor->stdio_uid, monitor->stdio_gid);
             (void)ignored;

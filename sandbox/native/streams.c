@@ -334,8 +334,13 @@ int streams_open(struct streams *streams, int stdio[3], struct error_record *err
         source->left = -1;
         source->ended = streams->tty && i == 1;
     }
-    if (streams->tty)
-        return 0;
+    if (streams->tty) {
+        /* Until init has its terminal. */
+        for (int i = 0; i < 3 && result == 0; i++)
+            if ((stdio[i] = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0)
+                result = fail(error, NULL, errno, "open", "/dev/null");
+        return result;
+    }
     if (streams->input_wanted && (result = make_pipe(ends, error)) == 0) {
         stdio[0] = ends[0];
         streams->input = ends[1];

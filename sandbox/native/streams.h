@@ -78,7 +78,7 @@ struct streams {
 /* Before the first launch: take the settings and the monitor's own 0, 1 and 2 as first client. */
 void streams_start(struct streams *streams, const struct settings *settings, struct logfile *log);
 
-/* For each launch: make the pipes; stdio are init's ends (-1 with a pty). */
+/* For each launch: make the pipes; stdio are init's ends (/dev/null with a pty). */
 int streams_open(struct streams *streams, int stdio[3], struct error_record *error);
 
 /* The pty's master has come.  Keeps fd. */

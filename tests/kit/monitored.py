@@ -29,7 +29,12 @@ SANITIZED = os.environ.get("SANDBOX_TEST_SANITIZED") == "1"
 
 
 def build(folder: Path) -> str:
-    """Compile the monitor over the stub; with SANDBOX_TEST_SANITIZED=1 with sanitizers."""
+    """Compile the monitor over the stub; with SANDBOX_TEST_SANITIZED=1 with sanitizers.
+
+    SANDBOX_TEST_MONITOR names another program to take: the real one, say.
+    """
+    if os.environ.get("SANDBOX_TEST_MONITOR"):
+        return os.environ["SANDBOX_TEST_MONITOR"]
     out = str(folder / "monitor")
     build_monitor(
         out,

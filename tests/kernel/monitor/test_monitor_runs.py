@@ -112,7 +112,8 @@ def test_failing_step_is_launch_failed(monitored: Monitored) -> None:
     with pytest.raises(LaunchFailed) as caught:
         launch.wait_started(timeout_s=20)
 
-    assert (caught.value.step, caught.value.syscall) == ("workdir", "chdir")
+    assert caught.value.step == "workdir"
+    assert caught.value.syscall in ("chdir", "openat2"), "the stub, or the real launch"
     assert caught.value.path == "/no such\nfolder\\"
     monitored.end()
 
