@@ -144,6 +144,7 @@ const void *op_bytes(struct op *op, uint32_t *size);
 /* A vector of strings: returns their count and the first; each next one begins after its NUL. */
 uint32_t op_strings(struct op *op, const char **first);
 uint32_t op_integers(struct op *op, const int64_t **first);
+const char *op_kinds(uint32_t code); /* "sii", one letter a field; NULL for no operation */
 
 #define MAX_CGROUPS 24
 #define MAX_JOINS 8

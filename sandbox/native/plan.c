@@ -56,6 +56,11 @@ static const char *const KINDS[] = {
 };
 #define KNOWN_CODES (sizeof KINDS / sizeof *KINDS)
 
+const char *op_kinds(uint32_t code)
+{
+    return code < KNOWN_CODES ? KINDS[code] : NULL;
+}
+
 static uint32_t u32_at(const uint8_t *at)
 {
     uint32_t value;
@@ -125,13 +130,14 @@ static int check_op(const uint8_t *at, size_t left, uint32_t *code, size_t *size
         return -EINVAL;
     *code = u32_at(at);
     body = u32_at(at + 4);
-    if (*code >= KNOWN_CODES || KINDS[*code] == NULL)
+    kinds = op_kinds(*code);
+    if (kinds == NULL)
         return -ENOTSUP;
     if (body > left - OP_HEADER_BYTES)
         return -EINVAL;
     *size = OP_HEADER_BYTES + body;
     at += OP_HEADER_BYTES;
-    for (kinds = KINDS[*code]; *kinds != 0; kinds++) {
+    for (; *kinds != 0; kinds++) {
         size_t field = field_size(*kinds, at, body);
 
         if (field == 0)

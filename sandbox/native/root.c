@@ -451,7 +451,8 @@ static int take_upper(struct init *init, const struct op *op, struct overlay *ov
 }
 
 /* A volatile mount leaves a mark in the work folder, which says that a crash may have torn the
- * upper folder, and the next mount refuses it.  Whoever asks for a volatile one again takes that. */
+ * upper folder, and the next mount refuses it.  Whoever asks for a volatile one again takes that.
+ */
 static bool forget_volatile(const struct overlay *overlay)
 {
     cleanup_fd int opened = -1;

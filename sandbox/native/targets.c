@@ -54,14 +54,16 @@ static int restart(struct walk *walk, const char *head, const char *rest)
     return 0;
 }
 
+static void leave(struct walk *walk)
+{
+    if (walk->here != walk->root)
+        close_fd(&walk->here);
+}
+
 static int go_to_root(struct walk *walk)
 {
-    int fd = fcntl(walk->root, F_DUPFD_CLOEXEC, 3);
-
-    if (fd < 0)
-        return -errno;
-    close_fd(&walk->here);
-    walk->here = fd;
+    leave(walk);
+    walk->here = walk->root;
     walk->done[0] = 0;
     return 0;
 }
@@ -121,7 +123,7 @@ static int go_down(struct walk *walk, int fd, const char *name)
     }
     walk->done[size] = '/';
     memcpy(walk->done + size + 1, name, more + 1);
-    close_fd(&walk->here);
+    leave(walk);
     walk->here = fd;
     return 0;
 }
@@ -160,11 +162,16 @@ static int step(struct walk *walk, const char *name, const char *rest)
  * what it names is made, inside the root. */
 static int walk_path(int root, const char *path, enum target_kind kind, bool follow)
 {
-    struct walk walk = {.root = root, .here = -1, .kind = kind, .follow = follow};
+    struct walk walk;
     int result;
 
     if (strlen(path) >= sizeof walk.todo)
         return -ENAMETOOLONG;
+    /* Not an initializer: it would clear two pages for each path. */
+    walk.root = walk.here = root;
+    walk.kind = kind;
+    walk.follow = follow;
+    walk.links = 0;
     strcpy(walk.todo, path);
     result = go_to_root(&walk);
     while (result == 0) {
@@ -173,7 +180,7 @@ static int walk_path(int root, const char *path, enum target_kind kind, bool fol
         size_t size = strcspn(start, "/");
 
         if (size == 0)
-            return walk.here;
+            return walk.here != root ? walk.here : or_errno(fcntl(root, F_DUPFD_CLOEXEC, 3));
         if (size > NAME_MAX) {
             result = -ENAMETOOLONG;
             break;
@@ -187,7 +194,7 @@ static int walk_path(int root, const char *path, enum target_kind kind, bool fol
         else
             result = step(&walk, name, start + size);
     }
-    close_fd(&walk.here);
+    leave(&walk);
     return result;
 }
 
