@@ -35,7 +35,8 @@ def decode(text: bytes, *, what: str, max_bytes: int = MAX_BYTES) -> Json:
         raise DamagedDocument(what=what, problem=f"nested deeper than {MAX_DEPTH}")
     try:
         value: Json = _scan(text.decode("utf-8"))
-    except (ValueError, StopIteration, RecursionError) as error:
+    except (ValueError, StopIteration, RecursionError, SystemError) as error:
+        # SystemError: the scanner looks for json's exception, and json is not loaded.
         raise DamagedDocument(what=what, problem=f"not JSON ({error})") from error
     return value
 

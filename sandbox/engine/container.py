@@ -13,7 +13,7 @@ from ..errors import ContainerNotFound, MonitorLost, UsageError, WrongStatus
 from ..monitor import client, exitrecord
 from ..state import lock
 from ..state.document import read_bytes, remove_file, replace_bytes
-from . import journal, sweep
+from . import sweep
 from .launching import Launching, kept_options
 from .result import Enforced
 from .signals import signal_number
@@ -245,14 +245,14 @@ class Container:
                     container=self.id,
                     status=RUNNING,
                 )
-            self._make_end()
+            sweep.end(self._paths, self.id)
         try:
             held = self._lock()
         except FileNotFoundError:
             return
         with held:
             if self.status().is_live:
-                self._make_end()
+                sweep.end(self._paths, self.id)
             sweep.settle_locked(self._paths, self.id)
             sweep.discard(self._paths, self.id, self.name)
 
@@ -306,24 +306,6 @@ class Container:
                 container=self.id,
                 status=status.word or EXITED,
             )
-
-    def _make_end(self) -> None:
-        live = self._paths.live_container(self.id)
-        try:
-            with client.connect(live) as control:
-                control.kill()
-                control.wait_for_exit(timeout_s=5.0)
-        except MonitorLost:
-            pass
-        deadline = time.monotonic() + 5.0
-        while lock.is_held(f"{live}/alive"):
-            if time.monotonic() > deadline:
-                # A stuck monitor: end what it watches, and it ends by itself.
-                entry = journal.read(self._paths, self.id)
-                if entry is not None:
-                    journal.undo(entry)
-                break
-            time.sleep(0.002)
 
     def rest(self) -> None:
         """Wait for the monitor to be gone, a moment at most, and take back what it had."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import time
 
-from ..errors import SandboxError, UsageError
+from ..errors import DamagedDocument, SandboxError, UsageError
 from ..paths import Paths
 from ..record import replace
-from ..state import containers, names
+from ..state import containers, lock, names
 from . import etc, sweep
 from .capture import capture
 from .container import Attachment, Container
@@ -52,7 +52,6 @@ class Engine:
         self.debug: Callable[[str], None] | None = None
         self._store: ImageStore | None = None
         self._layout: Layout | None = None
-        self._is_prepared = False
 
     def __repr__(self) -> str:
         return f"Engine(root={self.paths.root!r}, run={self.paths.run!r})"
@@ -78,8 +77,6 @@ class Engine:
 
     def prepare(self) -> None:
         """Make the store's folders, mode 0700; cheap when they are there."""
-        if self._is_prepared:
-            return
         paths = self.paths
         if not os.path.isdir(paths.staging):
             _make_private(paths.root)
@@ -91,7 +88,6 @@ class Engine:
             _make_private(paths.live)
             # Searched by init, which in a user namespace is nobody here.
             os.makedirs(paths.mount_point, mode=0o711, exist_ok=True)
-        self._is_prepared = True
 
     # Containers
 
@@ -126,8 +122,6 @@ class Engine:
         folder = self.paths.container(container_id)
         os.mkdir(folder, 0o700)
         try:
-            from ..state import lock
-
             with lock.take(f"{folder}/lock"):
                 if options.name:
                     names.take(self.paths, options.name, container_id)
@@ -190,6 +184,19 @@ class Engine:
         """The container by name, id, or the unambiguous start of an id."""
         sweep.sweep(self.paths)
         return Container(self, containers.read(self.paths, containers.find(self.paths, name)))
+
+    def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove a container, also one whose document cannot be read, if ``force``."""
+        try:
+            self.container(name).remove(force=force, volumes=volumes)
+        except DamagedDocument:
+            if not force:
+                raise
+            container_id = containers.find(self.paths, name)
+            with lock.take(f"{self.paths.container(container_id)}/lock"):
+                sweep.end(self.paths, container_id)
+                sweep.settle_locked(self.paths, container_id)
+                sweep.discard(self.paths, container_id, "")
 
     def containers(self, *, all: bool = False) -> tuple[Container, ...]:  # noqa: A002 - docker's word
         """The running containers, or all of them, newest first.

@@ -116,6 +116,7 @@ class Launching:
         """
         engine, container_id = self.engine, self.record.id
         spec = self._specify()
+        engine.prepare()
         try:
             os.mkdir(self.live, 0o700)
         except FileExistsError:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import time
 
-from ..errors import ContainerNotFound, SandboxError
-from ..monitor import exitrecord
+from ..errors import ContainerNotFound, MonitorLost, SandboxError
+from ..monitor import client, exitrecord
 from ..state import containers, lock, names, tree
 from ..state.document import replace_bytes
 from . import journal
@@ -83,13 +83,37 @@ def settle_locked(paths: Paths, container_id: str) -> None:
             discard(paths, record.id, record.name)
 
 
+def end(paths: Paths, container_id: str) -> None:
+    """Make a container end, by its monitor, or without it when that is stuck."""
+    live = paths.live_container(container_id)
+    try:
+        with client.connect(live) as control:
+            control.kill()
+            control.wait_for_exit(timeout_s=5.0)
+    except MonitorLost:
+        pass
+    deadline = time.monotonic() + 5.0
+    while lock.is_held(f"{live}/alive"):
+        if time.monotonic() > deadline:
+            # A stuck monitor: end what it watches, and it ends by itself.
+            entry = journal.read(paths, container_id)
+            if entry is not None:
+                journal.undo(entry)
+            break
+        time.sleep(0.002)
+
+
 def discard(paths: Paths, container_id: str, name: str) -> None:
     """Remove a container that does not run, by the one who holds its lock.
 
-    The folder leaves the list by one rename; its tree is deleted afterwards,
+    Without a ``name`` all names that point to it are given back.  The folder leaves
+    the list by one rename; its tree is deleted afterwards,
     and whatever is left of it is deleted by the next sweep of the staging folder.
     """
-    names.release(paths, name, container_id)
+    if name:
+        names.release(paths, name, container_id)
+    else:
+        names.release_all(paths, container_id)
     trash = f"removed-{container_id}"
     try:
         os.rename(paths.container(container_id), f"{paths.staging}/{trash}")

@@ -83,6 +83,12 @@ def release(paths: Paths, name: str, container_id: str) -> None:
         _release(f"{paths.names}/{name}")
 
 
+def release_all(paths: Paths, container_id: str) -> None:
+    """Give back whatever name points to this container; for one whose document says none."""
+    for name in os.listdir(paths.names):
+        release(paths, name, container_id)
+
+
 def _release(path: str) -> None:
     try:
         os.unlink(path)

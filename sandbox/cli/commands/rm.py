@@ -17,8 +17,7 @@ def run(call: Call) -> int:
     code = 0
     for name in call.arguments:
         try:
-            container = call.engine.container(name)
-            container.remove(force=force, volumes=bool(call.options.get("volumes")))
+            call.engine.remove(name, force=force, volumes=bool(call.options.get("volumes")))
         except SandboxError as error:
             output.error(error.message)
             if not (force and isinstance(error, ContainerNotFound)):
