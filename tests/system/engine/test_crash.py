@@ -1,0 +1,252 @@
+"""Whoever dies, at whatever moment: the next command works, and nothing is left."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+import requires
+from conftest import program_path
+
+import sandbox
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Store
+
+pytestmark = [requires.root, requires.overlay]
+
+
+def runs(pid: int) -> bool:
+    """A process that has ended may wait to be reaped by whoever inherited it."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def groups_of(container_id: str) -> list[str]:
+    return [
+        os.path.join(folder, name)
+        for folder, names, _files in os.walk("/sys/fs/cgroup")
+        for name in names
+        if name == f"sandbox-{container_id}"
+    ]
+
+
+def test_a_killed_monitor_takes_its_container_along(busybox: Store) -> None:
+    engine = sandbox.Engine()
+    container = engine.create("busybox", ["sleep", "1000"], name="victim")
+    with container.start() as attachment:
+        pid = container.status().pid
+        os.kill(attachment.monitor_pid, signal.SIGKILL)
+        os.waitpid(attachment.monitor_pid, 0)
+
+    listed = busybox.program("ps", "-a", "--format", "{{.Names}} {{.State}}")
+
+    assert listed.stdout.split() == [b"victim", b"exited"]
+    assert not runs(pid)
+    assert groups_of(container.id) == []
+    assert os.listdir(busybox.run / "containers") == []
+    status = container.status()
+    assert (status.exit_code, status.verdict) == (None, "unknown")
+    assert busybox.program("start", "victim").returncode == 0
+    assert busybox.program("rm", "-f", "victim").returncode == 0
+
+
+def test_a_killed_monitor_of_an_rm_container_leaves_nothing(busybox: Store) -> None:
+    engine = sandbox.Engine()
+    container = engine.create("busybox", ["sleep", "1000"], rm=True)
+    with container.start() as attachment:
+        os.kill(attachment.monitor_pid, signal.SIGKILL)
+        os.waitpid(attachment.monitor_pid, 0)
+
+    engine.sweep()
+
+    assert os.listdir(busybox.root / "containers") == []
+    assert os.listdir(busybox.root / "names") == []
+
+
+def test_a_detached_container_outlives_its_command(busybox: Store) -> None:
+    done = busybox.program("run", "-d", "--name", "stays", "busybox", "sleep", "1000")
+    assert done.returncode == 0, done.stderr.decode()
+
+    assert busybox.program("ps", "-q").stdout.decode().strip() == done.stdout.decode()[:12]
+    assert busybox.program("rm", "-f", "stays").returncode == 0
+
+
+def test_a_library_run_dies_with_its_process(busybox: Store) -> None:
+    script = "import sandbox; sandbox.run('busybox', ['sleep', '1000'])"
+    process = subprocess.Popen([sys.executable, "-c", script], env=busybox.environ)
+    engine = sandbox.Engine()
+    while not [c for c in engine.containers() if c.status().pid]:
+        time.sleep(0.01)
+    pid = engine.containers()[0].status().pid
+
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while runs(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+    assert not runs(pid)
+    while os.listdir(busybox.run / "containers") and time.monotonic() < deadline:
+        engine.sweep()
+    assert os.listdir(busybox.root / "containers") == []
+
+
+def test_after_a_reboot_nothing_runs_and_everything_starts_again(busybox: Store) -> None:
+    engine = sandbox.Engine()
+    container = engine.create("busybox", ["sh", "-c", "echo x >>/kept; cat /kept; sleep 1000"])
+    attachment = container.start()
+    time.sleep(0.1)
+    # The power goes: every process of ours is gone, and so is what was in memory.
+    os.kill(attachment.monitor_pid, signal.SIGKILL)
+    os.waitpid(attachment.monitor_pid, 0)
+    attachment.close()
+    journal = busybox.root / "containers" / container.id / "launch"
+    for group in groups_of(container.id):
+        _remove_group(group)
+    journal.write_text(
+        journal.read_text().replace("boot_id ", "boot_id 00000000-0000-0000-0000-00000000000", 1)
+    )
+    shutil.rmtree(busybox.run)
+
+    status = container.status()
+    assert (status.word, status.exit_code, status.verdict) == ("exited", None, "unknown")
+    with container.start():
+        time.sleep(0.1)
+        container.stop(timeout_s=0.1)
+    assert b"".join(entry.data for entry in container.logs()).endswith(b"x\nx\n")
+    container.remove()
+
+
+def _remove_group(group: str) -> None:
+    deadline = time.monotonic() + 5
+    while os.path.exists(group):
+        try:
+            os.rmdir(group)
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_commands_killed_at_random_leave_nothing(busybox: Store) -> None:
+    chance = random.Random(4711)
+    for number in range(60):
+        name = f"k{number % 3}x"
+        command = chance.choice(
+            [
+                ["run", "--rm", "--name", name, "busybox", "sleep", "0.02"],
+                ["run", "-d", "--name", name, "busybox", "sleep", "1000"],
+                ["rm", "-f", name],
+                ["stop", "-t", "0", name],
+                ["start", name],
+            ]
+        )
+        process = subprocess.Popen(
+            [program_path(), *command],
+            env=busybox.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(chance.uniform(0.0, 0.12))
+        process.kill()
+        process.wait()
+
+    done = busybox.program("ps", "-a", "-q", "--no-trunc")
+    assert done.returncode == 0, done.stderr.decode()
+    ids = done.stdout.decode().split()
+    if ids:
+        removed = busybox.program("rm", "-f", *ids)
+        assert removed.returncode == 0, removed.stderr.decode()
+    deadline = time.monotonic() + 10
+    while os.listdir(busybox.run / "containers") and time.monotonic() < deadline:
+        sandbox.Engine().sweep()
+        time.sleep(0.05)
+
+    sandbox.Engine().sweep()
+    assert os.listdir(busybox.root / "containers") == []
+    assert os.listdir(busybox.root / "names") == []
+    assert os.listdir(busybox.root / "staging") == []
+    assert os.listdir(busybox.run / "containers") == []
+
+
+def test_sixteen_takers_of_one_name_have_one_winner(busybox: Store) -> None:
+    def take(_number: int) -> str:
+        try:
+            return sandbox.Engine().create("busybox", ["true"], name="wanted").id
+        except sandbox.NameInUse as error:
+            return f"lost to {error.owner}"
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(take, range(16)))
+
+    winners = [answer for answer in answers if not answer.startswith("lost")]
+    assert len(winners) == 1
+    assert {answer for answer in answers if answer.startswith("lost")} == {f"lost to {winners[0]}"}
+    assert os.listdir(busybox.root / "containers") == winners
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 99}'])
+def test_a_damaged_document_stops_nobody_else(busybox: Store, text: str) -> None:
+    engine = sandbox.Engine()
+    good = engine.create("busybox", ["true"], name="good")
+    bad = engine.create("busybox", ["true"], name="bad")
+    (busybox.root / "containers" / bad.id / "container.json").write_text(text)
+
+    listed = busybox.program("ps", "-a", "--format", "{{.Names}}")
+    removed = busybox.program("rm", "-f", bad.id)
+
+    assert listed.returncode == 0
+    assert listed.stdout.split() == [b"good"]
+    assert removed.returncode == 0, removed.stderr.decode()
+    assert os.listdir(busybox.root / "containers") == [good.id]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_hundred_containers_at_once(busybox: Store) -> None:
+    engine = sandbox.Engine()
+    made = [engine.create("busybox", ["sleep", "1000"]) for _ in range(100)]
+    for container in made:
+        container.start().close()
+
+    listed = busybox.program("ps", "-q", "--no-trunc").stdout.decode().split()
+    assert sorted(listed) == sorted(container.id for container in made)
+
+    stopped = busybox.program("rm", "-f", *listed, timeout_s=300)
+    assert stopped.returncode == 0, stopped.stderr.decode()
+    assert busybox.program("ps", "-aq").stdout == b""
+    assert os.listdir(busybox.run / "containers") == []
+    assert not [name for container in made for name in groups_of(container.id)]
+
+
+def test_a_full_disk_is_one_sentence_and_gives_the_space_back(
+    busybox_archive: Path, tmp_path: Path
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], check=True)
+    try:
+        engine = sandbox.Engine(root=str(small / "store"), run=str(tmp_path / "run"))
+        with pytest.raises(sandbox.StoreFull, match="no space left"):
+            engine.load(str(busybox_archive))
+        used = os.statvfs(small)
+        assert used.f_bfree > 0.9 * used.f_blocks
+        assert engine.images() == ()
+    finally:
+        subprocess.run(["umount", small], check=True)
