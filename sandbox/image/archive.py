@@ -16,9 +16,9 @@ from ..oci import digest as digests
 from ..oci import imageconfig, reference
 from ..record import Record
 from . import layout
-from .ingest import LayerInput, full_store, ingest
+from .ingest import LayerInput, ingest
 from .sources import FolderSource, SpooledSource, TarSource
-from .staging import Staging
+from .staging import Staging, full_store
 from .streams import (
     DecompressedStream,
     FileStream,
@@ -80,7 +80,7 @@ def _load_stream(store: ImageStore, fd: int, progress: Progress | None) -> tuple
     if not kind and is_seekable(fd):
         return _load_source(store, TarSource(fd, stream), progress)
     store.make_folders()
-    with full_store(store), Staging.create(store.paths.staging) as staging:
+    with full_store(store.paths.root), Staging.create(store.paths.staging) as staging:
         if kind in ("gzip", "zstd"):
             tar = os.open(f"{staging.path}/tar", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:

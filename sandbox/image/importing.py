@@ -9,9 +9,9 @@ from ..oci import reference
 from ..oci.imageconfig import History, ImageConfig, ImageDocument
 from . import changes as config_changes
 from . import layout
-from .ingest import LayerInput, full_store, ingest
+from .ingest import LayerInput, ingest
 from .sources import Part
-from .staging import Staging
+from .staging import Staging, full_store
 from .streams import CHUNK, DecompressedStream, FileStream, compression, opened, write_all
 from .tarmembers import members
 
@@ -55,7 +55,7 @@ def import_rootfs(
         ).encode()
 
     store.make_folders()
-    with full_store(store), Staging.create(store.paths.staging) as staging:
+    with full_store(store.paths.root), Staging.create(store.paths.staging) as staging:
         path = f"{staging.path}/rootfs"
         _keep(fd, path)
         _check_start(path)

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 from .. import jsontext
-from ..errors import DamagedArchive, DigestMismatch, ImageNotFound, StoreError, StoreFull
+from ..errors import DamagedArchive, DigestMismatch, ImageNotFound, StoreError
 from ..layer.chain import chain_id
+from ..layer.compression import inflate
 from ..layer.unpack import unpack_layer
 from ..layer.whiteout import OPAQUE_XATTR, OPAQUE_XATTR_ROOTLESS
 from ..oci import descriptor as descriptors
@@ -30,13 +29,13 @@ from ..oci.descriptor import Descriptor
 from ..oci.manifest import Manifest
 from ..record import Record, replace
 from .implied import settle_implied
-from .staging import Staging, Turn
+from .staging import Staging, Turn, full_store
 from .store import VERSION, Image, Layer, blobs_of, image_document, sync_folder, write_name
-from .streams import CHUNK, MAGIC_LENGTH, compression
+from .streams import MAGIC_LENGTH, compression
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Protocol
 
     from ..jsontext import Json
@@ -103,7 +102,7 @@ def ingest(
     else:
         turn = os.urandom(32).hex()
     store.make_folders()
-    with full_store(store):
+    with full_store(store.paths.root):
         try:
             with (
                 store.locked(shared=True),
@@ -216,12 +215,16 @@ class _Ingest:
     def _staged_again(
         self, fd: int, blob: str, given: LayerInput, known: _Known, chain: str, kind: str
     ) -> _Staged:
-        # The tree is here; the blob is not, or not in this compression.
-        digest, size = _digest_of(fd)
-        _same(given.digest, digest, what="layer")
-        if not kind:
-            _same(known.diff_id, digest, what="layer DiffID")
-        layer = _layer_of(known, chain, digest, size, _media_type(given, kind))
+        # The tree is here; the blob is not, or not in this compression.  It must still be
+        # the same layer: it is what a push or a save would send.
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            found = inflate(fd, null, compression=kind or "none")
+        finally:
+            os.close(null)
+        _same(given.digest, found.digest, what="layer")
+        _same(known.diff_id, found.plain_digest, what="layer DiffID")
+        layer = _layer_of(known, chain, found.digest, found.size, _media_type(given, kind))
         return _Staged(layer=layer, folder="", blob=blob)
 
     def _unpacked(
@@ -324,21 +327,6 @@ class _Ingest:
 
 class _Cancelled(Exception):
     """Another layer failed, or the caller was interrupted: nobody sees this one."""
-
-
-@contextmanager
-def full_store(store: ImageStore) -> Iterator[None]:
-    """Say `StoreFull` where the kernel says that there is no space."""
-    try:
-        yield
-    except StoreFull as error:
-        if error.path == store.paths.root:
-            raise
-        raise StoreFull(store.paths.root) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise StoreFull(store.paths.root) from error
 
 
 def _is_whole(store: ImageStore, image_id: str) -> bool:
@@ -451,15 +439,6 @@ def _image(
 def _same(expected: str, actual: str, *, what: str) -> None:
     if expected and expected != actual:
         raise DigestMismatch(what=what, expected=expected, actual=actual)
-
-
-def _digest_of(fd: int) -> tuple[str, int]:
-    made = hashlib.sha256()
-    size = 0
-    while part := os.read(fd, CHUNK):
-        made.update(part)
-        size += len(part)
-    return f"sha256:{made.hexdigest()}", size
 
 
 def _rename_unless_there(folder: str, target: str) -> None:

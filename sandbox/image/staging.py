@@ -13,16 +13,35 @@ leaves nothing, and a removal that must wait for a load is carried out afterward
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+from contextlib import contextmanager
+
+from ..errors import StoreFull
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Self
 
 PREFIX = "image-"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextmanager
+def full_store(root: str) -> Iterator[None]:
+    """Say `StoreFull` where the kernel says that there is no space."""
+    try:
+        yield
+    except StoreFull as error:
+        if error.path == root:
+            raise
+        raise StoreFull(root) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StoreFull(root) from error
 
 
 class Staging:

@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 VERSION = 1
 MAX_DOCUMENT = 16 << 20
 MAX_FILE_NAME = 200
+MAX_PROBLEMS = 100
 
 
 class Layer(Record):
@@ -112,7 +113,7 @@ class ImageStore:
 
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
-        self.problems: list[DamagedDocument] = []
+        self.problems: list[DamagedDocument] = []  # the last ones, for whoever reports them
         self._names = f"{paths.images}/names"
         self._ids = f"{paths.images}/ids"
 
@@ -171,11 +172,15 @@ class ImageStore:
 
     def tag(self, image_id: str, name: str | Reference) -> None:
         """Give the image this name, taking it from the image that had it."""
-        from .staging import Staging
+        from .staging import Staging, full_store
 
         parsed = reference.parse_name(name) if isinstance(name, str) else name
         self.make_folders()
-        with self.locked(shared=True), Staging.create(self.paths.staging) as staging:
+        with (
+            full_store(self.paths.root),
+            self.locked(shared=True),
+            Staging.create(self.paths.staging) as staging,
+        ):
             if not self.has(image_id):
                 raise ImageNotFound(image_id)
             write_name(self, staging, parsed, image_id)
@@ -227,15 +232,18 @@ class ImageStore:
         return Deleted(untagged=tuple(sorted(untagged)), deleted=(image_id, *gone))
 
     def collect(self, *, in_use: Iterable[str] = ()) -> tuple[str, ...]:
-        """Remove every layer and blob that no image and no tree in ``in_use`` needs.
+        """Remove what nothing needs: layers, blobs and names without an image.
 
+        ``in_use`` are unpacked trees to keep.  What was removed is said as ``layer <hex>``,
+        ``blob <hex>`` and ``name <reference>``.
         Removes nothing while someone is loading, or while a damaged image document
         is set aside, since what it needed cannot be known.
         """
         kept = {path.removesuffix("/tree").rpartition("/")[2] for path in in_use}
         candidates = [f"layer {name}" for name in _listed(self.paths.layers) if name not in kept]
         candidates += [f"blob {name}" for name in _listed(f"{self.paths.blobs}/sha256")]
-        return tuple(self.remove_unreferenced(candidates) or ())
+        removed = self.remove_unreferenced(candidates)
+        return () if removed is None else (*removed, *self._forget_dangling_names())
 
     def sweep_staging(self) -> tuple[str, ...]:
         """Remove what makers that are gone left half made.  Cheap when there is nothing."""
@@ -291,11 +299,11 @@ class ImageStore:
 
         It cannot while someone is loading, nor while what some image needs is unknown.
         """
+        if any(name.startswith("ids-") for name in _listed(f"{self.paths.images}/damaged")):
+            return None
         lines = [line for line in candidates if _is_candidate(line)]
         if not lines:
             return []
-        if any(name.startswith("ids-") for name in _listed(f"{self.paths.images}/damaged")):
-            return None
         try:
             with self.locked(shared=False):
                 needed = self._needed()
@@ -383,7 +391,7 @@ class ImageStore:
         for layer in image.layers:
             if not os.path.isdir(layer):
                 problem = DamagedDocument(what=path, problem=f"its layer {layer} is missing")
-                self.problems.append(problem)
+                self._note(problem)
                 raise problem
         return image
 
@@ -394,9 +402,13 @@ class ImageStore:
         try:
             return parse(jsontext.decode(_read(path, MAX_DOCUMENT), what=path))
         except DamagedDocument as error:
-            self.problems.append(error)
+            self._note(error)
             self._set_aside(path, kind, error)
             raise
+
+    def _note(self, problem: DamagedDocument) -> None:
+        self.problems.append(problem)
+        del self.problems[:-MAX_PROBLEMS]
 
     def _set_aside(self, path: str, kind: str, error: DamagedDocument) -> None:
         # Under the lock that writers share, so that no good document is moved that was
@@ -421,6 +433,18 @@ class ImageStore:
             needed.update(f"layer {digests.hex_of(x.chain_id)}" for x in image.layer_records)
             needed.update(f"blob {digests.hex_of(digest)}" for digest in blobs_of(image))
         return needed
+
+    def _forget_dangling_names(self) -> list[str]:
+        # Writers of names hold the lock, shared, from before they look for the image.
+        forgotten = []
+        try:
+            with self.locked(shared=False):
+                for name, image_id in list(self._all_names()):
+                    if not self.has(image_id) and _unlink(self.name_path(name)):
+                        forgotten.append(f"name {name.familiar}")
+        except (BlockingIOError, FileNotFoundError):
+            pass  # someone is loading, or there is no store
+        return forgotten
 
     def _discard(self, line: str) -> bool:
         kind, _, name = line.partition(" ")

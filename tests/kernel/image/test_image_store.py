@@ -12,6 +12,7 @@ from kit.archives import Parts
 from sandbox.errors import (
     DamagedArchive,
     DamagedDocument,
+    DigestMismatch,
     ImageNotFound,
     InvalidReference,
     StoreError,
@@ -209,6 +210,38 @@ def test_load_after_delete_finds_its_way(loaded: ImageStore, parts: Parts, writt
     load(loaded, written(parts.docker_archive()))
 
     assert loaded.resolve("small").id == parts.image_id
+
+
+def test_name_without_an_image_is_not_there_and_is_collected(
+    loaded: ImageStore, parts: Parts
+) -> None:
+    document(loaded, "ids").unlink()
+
+    assert loaded.images() == ()
+    with pytest.raises(ImageNotFound):
+        loaded.resolve("small")
+    assert "name small:latest" in loaded.collect()
+    assert everything(loaded) == set()
+    assert os.listdir(f"{loaded.paths.images}/names") == []
+
+
+def test_other_compression_of_a_known_layer_must_be_that_layer(
+    loaded: ImageStore, parts: Parts, written: Write
+) -> None:
+    """The tree is the known one's, but a push would send the other."""
+    other = Parts(parts.tars[:1], "zstd", name="docker.io/library/other:1")
+    files = other.layout()
+    good = other.layers[0]
+    bad = archives.zstd(parts.tars[0].replace(b"lower", b"other"))
+    manifest = other.manifest.replace(archives.digest(good).encode(), archives.digest(bad).encode())
+    files[f"blobs/sha256/{archives.digest(bad)[7:]}"] = bad
+    files[f"blobs/sha256/{archives.digest(manifest)[7:]}"] = manifest
+    files["index.json"] = files["index.json"].replace(
+        archives.digest(other.manifest).encode(), archives.digest(manifest).encode()
+    )
+
+    with pytest.raises(DigestMismatch, match="DiffID"):
+        load(loaded, written(archives.tar_of(files)))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"null", b"[]", b"{}", b'{"version":1}', b"\xff"])
