@@ -294,10 +294,9 @@ def test_kill_reaches_what_a_v1_freezer_holds(create: Create, child: Start, layo
     cgroup = create()
     started = child(cgroup, *SPIN)
     started.line()
-    if layout.find("freezer") is None:
-        pytest.skip("no v1 freezer")
-    freezer = next(group for group in cgroup.groups if "freezer" in group.controllers)
-    Path(freezer.path, "freezer.state").write_text("FROZEN")
+    for group in cgroup.groups:  # none on a pure v2 host
+        if "freezer" in group.controllers:
+            Path(group.path, "freezer.state").write_text("FROZEN")
 
     cgroup.kill()
 
