@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..paths import Paths
 
 MOST_AT_ONCE = 256
+TRASH = "removed-"
 
 
 def sweep(paths: Paths, *, everything: bool = False) -> None:
@@ -40,6 +41,7 @@ def sweep(paths: Paths, *, everything: bool = False) -> None:
             settle(paths, container_id)
     if everything:
         _sweep_containers(paths)
+        _sweep_trash(paths)
 
 
 def settle(paths: Paths, container_id: str) -> None:
@@ -114,7 +116,7 @@ def discard(paths: Paths, container_id: str, name: str) -> None:
         names.release(paths, name, container_id)
     else:
         names.release_all(paths, container_id)
-    trash = f"removed-{container_id}"
+    trash = f"{TRASH}{container_id}"
     try:
         os.rename(paths.container(container_id), f"{paths.staging}/{trash}")
     except FileNotFoundError:
@@ -123,7 +125,7 @@ def discard(paths: Paths, container_id: str, name: str) -> None:
 
 
 def delete_tree(parent: str, name: str) -> None:
-    """Delete a tree in one of the engine's own folders; it may be gone."""
+    """Delete a tree in one of the engine's own folders; it may be gone, or going."""
     fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if not tree.remove_small(fd, name):
@@ -159,6 +161,13 @@ def _sweep_containers(paths: Paths) -> None:
                 settle_locked(paths, container_id)
                 if unfinished and names.owner(paths, record.name) != container_id:
                     discard(paths, container_id, record.name)
+
+
+def _sweep_trash(paths: Paths) -> None:
+    """Trees of removed containers that nobody finished deleting."""
+    for name in os.listdir(paths.staging):
+        if name.startswith(TRASH):
+            delete_tree(paths.staging, name)
 
 
 def _try_take(path: str) -> lock.Lock | None:

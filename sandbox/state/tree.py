@@ -33,9 +33,15 @@ def _remove(parent_fd: int, name: str, budget: int) -> int:
         os.rmdir(name, dir_fd=parent_fd)
         return budget - 1
     except OSError as error:
+        if error.errno == errno.ENOENT:
+            return budget
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-    fd = os.open(name, _FOLDER, dir_fd=parent_fd)
+    try:
+        fd = os.open(name, _FOLDER, dir_fd=parent_fd)
+    except FileNotFoundError:
+        # Somebody else is deleting it too.
+        return budget
     try:
         for entry in os.listdir(fd):
             budget = _remove(fd, entry, budget)
@@ -43,5 +49,8 @@ def _remove(parent_fd: int, name: str, budget: int) -> int:
                 return -1
     finally:
         os.close(fd)
-    os.rmdir(name, dir_fd=parent_fd)
+    try:
+        os.rmdir(name, dir_fd=parent_fd)
+    except FileNotFoundError:
+        pass
     return budget - 1

@@ -127,7 +127,7 @@ def test_after_a_reboot_nothing_runs_and_everything_starts_again(busybox: Store)
     with container.start():
         time.sleep(0.1)
         container.stop(timeout_s=0.1)
-    assert b"".join(entry.data for entry in container.logs()).endswith(b"x\nx\n")
+    assert b"".join(entry.text for entry in container.logs()).endswith(b"x\nx\n")
     container.remove()
 
 
