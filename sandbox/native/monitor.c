@@ -49,7 +49,7 @@
 
 #define RESTART_ON_FAILURE 1
 
-#define MAX_EXIT_ARGUMENTS 64
+#define MAX_EXIT_ARGUMENTS 256
 #define PF_FORKNOEXEC 0x40 /* in /proc/PID/stat: forked, and not yet executed anything */
 
 enum phase {
@@ -207,6 +207,8 @@ static int prepare(struct monitor *monitor, struct error_record *error)
     if (result < 0)
         return result;
     read_operations(monitor);
+    if (settings->exit_argc > MAX_EXIT_ARGUMENTS || settings->exit_envc > MAX_EXIT_ARGUMENTS)
+        return fail(error, NULL, E2BIG, "execve", "exit_command");
     if ((monitor->state_fd = open_folder(settings->state, error)) < 0)
         return monitor->state_fd;
     if ((monitor->run_fd = open_folder(settings->run, error)) < 0)
@@ -700,7 +702,7 @@ static void report(struct monitor *monitor)
 static void split(const char *first, uint32_t count, const char *parts[MAX_EXIT_ARGUMENTS + 1])
 {
     uint32_t i = 0;
-    for (; i < count && i < MAX_EXIT_ARGUMENTS; i++, first += strlen(first) + 1)
+    for (; i < count; i++, first += strlen(first) + 1)
         parts[i] = first;
     parts[i] = NULL;
 }

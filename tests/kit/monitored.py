@@ -28,17 +28,17 @@ ENVIRONMENT = ["PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/"]
 SANITIZED = os.environ.get("SANDBOX_TEST_SANITIZED") == "1"
 
 
-def build(folder: Path) -> str:
+def build(folder: Path, *, sanitized: bool = SANITIZED) -> str:
     """Compile the monitor over the stub; with SANDBOX_TEST_SANITIZED=1 with sanitizers.
 
     SANDBOX_TEST_MONITOR names another program to take: the real one, say.
     """
-    if os.environ.get("SANDBOX_TEST_MONITOR"):
+    if os.environ.get("SANDBOX_TEST_MONITOR") and not sanitized:
         return os.environ["SANDBOX_TEST_MONITOR"]
     out = str(folder / "monitor")
     build_monitor(
         out,
-        sanitize="address,undefined" if SANITIZED else "",
+        sanitize="address,undefined" if sanitized else "",
         sources=(*MONITOR_SOURCES, "plan.c"),
         extra_sources=(str(Path(__file__).with_name("stub_launch.c")),),
     )
@@ -59,13 +59,16 @@ class Monitored:
         self.settings: dict[str, tuple[object, ...]] = {}
 
     def plan(self, argv: Sequence[str], **settings: tuple[object, ...]) -> bytes:
-        """The smallest plan; ``settings`` are more operations, by name."""
+        """The smallest plan; ``settings`` are more operations, by name.
+
+        ``terminal`` is the operation "stdio", whose name is taken.
+        """
         ops: list[Op] = [
             op("id", "test"),
             op("folders", str(self.state), str(self.run), "/mnt"),
         ]
         with_defaults: dict[str, tuple[object, ...]] = {
-            "stdio": (0, 0, 0),
+            "stdio": settings.pop("terminal", (0, 0, 0)),
             "log": (str(self.log), 0, 1),
             "namespaces": (CLONE_NEWPID,),
             "lifetime": (LIFETIME_WITH_LAUNCHER,),

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 import requires
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from kit.monitored import STDIN, TTY, Monitored
 
 from sandbox.monitor import client, logs
@@ -30,14 +32,15 @@ FLOOD = """
 import os
 for i in range(100):
     for fd, mark in ((1, b"o"), (2, b"e")):
-        data = b"".join(b"%s %d %d\\n" % (mark, i, j) for j in range(9000))
+        data = b"".join(b"%s %d %d %s\\n" % (mark, i, j, b"." * 90) for j in range(1000))
         while data:
             data = data[os.write(fd, data):]
 """
 
 
 def flood(mark: bytes) -> bytes:
-    return b"".join(b"%s %d %d\n" % (mark, i, j) for i in range(100) for j in range(9000))
+    lines = (b"%s %d %d %s\n" % (mark, i, j, b"." * 90) for i in range(100) for j in range(1000))
+    return b"".join(lines)
 
 
 @contextmanager
@@ -138,6 +141,38 @@ def test_long_lines_and_unfinished_ones_are_kept_to_the_byte(monitored: Monitore
     assert kept["stderr"] == b"no end"
     longest = max(len(line) for line in monitored.log.read_bytes().split(b"\n"))
     assert longest <= 16384 + 40
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    data=st.lists(
+        st.one_of(
+            st.binary(max_size=50),
+            st.just(b"\n"),
+            st.integers(1, 40_000).map(lambda size: b"x" * size),
+            st.sampled_from([b"y" * 16383, b"y" * 16384, b"y" * 16385]),
+        ),
+        max_size=12,
+    ).map(b"".join),
+    max_bytes=st.sampled_from([0, 0, 5_000, 70_000]),
+)
+def test_any_bytes_come_back_from_the_log(
+    monitor_program: str, tmp_path_factory: pytest.TempPathFactory, data: bytes, max_bytes: int
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    monitored = Monitored(folder, monitor_program)
+    (folder / "in").write_bytes(data)
+    with (folder / "in").open("rb") as source, (folder / "out").open("wb") as out:
+        monitored.start(
+            ["cat"],
+            stdio=(source.fileno(), out.fileno(), out.fileno()),
+            log=(str(monitored.log), max_bytes, 500),
+            terminal=(STDIN, 0, 0),
+        )
+        monitored.end()
+
+    assert (folder / "out").read_bytes() == data
+    assert logged(monitored.log)["stdout"] == data
 
 
 def test_slow_first_reader_holds_the_container_back(monitored: Monitored) -> None:
@@ -277,11 +312,7 @@ def test_stdin_arrives_exactly_and_ends(monitored: Monitored) -> None:
 
 
 def _start_cat(monitored: Monitored, source: int, out: int, flags: int = STDIN) -> client.Launch:
-    plan = monitored.plan
-    monitored.plan = lambda argv, **settings: plan(  # type: ignore[method-assign]
-        argv, **(settings | {"stdio": (flags, 24, 80)})
-    )
-    return monitored.start(["cat"], stdio=(source, out, out))
+    return monitored.start(["cat"], stdio=(source, out, out), terminal=(flags, 0, 0))
 
 
 def test_stdin_from_a_file_and_output_to_one(monitored: Monitored, tmp_path: Path) -> None:
@@ -335,11 +366,7 @@ def test_close_stdin_ends_the_input_of_a_detached_container(monitored: Monitored
 
 
 def _start_terminal(monitored: Monitored, script: str, fd: int, flags: int = TTY) -> client.Launch:
-    plan = monitored.plan
-    monitored.plan = lambda argv, **settings: plan(  # type: ignore[method-assign]
-        argv, **(settings | {"stdio": (flags, 24, 80)})
-    )
-    return monitored.start(["sh", "-c", script], stdio=(fd, fd, fd))
+    return monitored.shell(script, stdio=(fd, fd, fd), terminal=(flags, 24, 80))
 
 
 def test_terminal_has_a_size_echoes_and_resizes(monitored: Monitored) -> None:
@@ -449,11 +476,7 @@ def test_detaching_leaves_the_container_alone(monitored: Monitored) -> None:
 def test_stopped_lossy_client_misses_output_and_is_told_so(monitored: Monitored) -> None:
     nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     script = "read go; head -c 1000000 /dev/zero; read go; echo; echo after; read go"
-    plan = monitored.plan
-    monitored.plan = lambda argv, **settings: plan(  # type: ignore[method-assign]
-        argv, **(settings | {"stdio": (STDIN, 0, 0)})
-    )
-    launch = monitored.shell(script, stdio=(nothing, nothing, nothing))
+    launch = monitored.shell(script, stdio=(nothing, nothing, nothing), terminal=(STDIN, 0, 0))
     os.close(nothing)
     launch.wait_started(timeout_s=20)
 
