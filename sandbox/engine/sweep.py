@@ -27,6 +27,7 @@ TRASH = "removed-"
 
 def sweep(paths: Paths, *, everything: bool = False) -> None:
     """Look at the run folders, at most `MOST_AT_ONCE` of them unless ``everything``."""
+    client.reap()
     try:
         found = os.listdir(paths.live)
     except FileNotFoundError:

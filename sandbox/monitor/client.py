@@ -56,7 +56,7 @@ def start(
     so close yours.  ``stdio`` are the first client's descriptors, or /dev/null.
     No descriptor is kept here.  Does not wait: see `Launch.wait_started`.
     """
-    _reap_let_go()
+    reap()
     program = _sealed_executable(executable or _EXECUTABLE)
     opened: list[int] = []
 
@@ -403,7 +403,8 @@ def _receive(sock: Socket, deadline: float | None) -> Message | None:
     return protocol.parse(data) if data else None
 
 
-def _reap_let_go() -> None:
+def reap() -> None:
+    """Reap the monitors started here and let go that have ended since."""
     for pid in tuple(_let_go):
         try:
             done, _status = os.waitpid(pid, os.WNOHANG)

@@ -129,6 +129,7 @@ def test_after_a_reboot_nothing_runs_and_everything_starts_again(busybox: Store)
         container.stop(timeout_s=0.1)
     assert b"".join(entry.text for entry in container.logs()).endswith(b"x\nx\n")
     container.remove()
+    engine.sweep()
 
 
 def _remove_group(group: str) -> None:
@@ -233,6 +234,7 @@ def test_a_hundred_containers_at_once(busybox: Store) -> None:
     assert busybox.program("ps", "-aq").stdout == b""
     assert os.listdir(busybox.run / "containers") == []
     assert not [name for container in made for name in groups_of(container.id)]
+    engine.sweep()
 
 
 def test_a_full_disk_is_one_sentence_and_gives_the_space_back(
