@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import ContainerNotFound, ImageNotFound, SandboxError
-from . import output
+from . import output, times
 from .errors import Failure, FlagError
 from .template import View
 
@@ -70,9 +70,9 @@ class ContainerView(View):
         if name == "Command":
             return output.quote(self._command())
         if name == "CreatedAt":
-            return output.local_time(container.created_ns)
+            return times.local_time(container.created_ns)
         if name == "RunningFor":
-            return output.ago(container.created_ns)
+            return times.ago(container.created_ns)
         if name == "State":
             return self.status.word
         if name == "Status":
@@ -132,12 +132,12 @@ def exit_number(status: Status) -> int | None:
 def status_text(status: Status) -> str:
     """``Up 3 seconds``, ``Exited (3) 32 seconds ago``, ``Created``."""
     if status.word in ("running", "paused"):
-        up = output.ago(status.started_ns).removesuffix(" ago")
+        up = times.ago(status.started_ns).removesuffix(" ago")
         return f"Up {up} (Paused)" if status.word == "paused" else f"Up {up}"
     if status.word == "exited":
         code = exit_number(status)
         shown = "unknown" if code is None else code
-        return f"Exited ({shown}) {output.ago(status.finished_ns)}"
+        return f"Exited ({shown}) {times.ago(status.finished_ns)}"
     return status.word.capitalize()
 
 

@@ -9,7 +9,10 @@ docker's wording, without its "Error response from daemon: ", for there is none.
 
 from __future__ import annotations
 
-from ..errors import ExecFailed, SandboxError, UsageError
+from errno import EACCES, ENOSPC, EPERM
+from posix import geteuid
+
+from ..errors import ExecFailed, SandboxError, StoreFull, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +73,17 @@ def text(error: SandboxError, command: Command | None) -> str:
         elif isinstance(error, (FlagError, ArgumentCountError)) or _is_run(error, command):
             lines += ["", f"Run '{command.path} --help' for more information"]
     return "\n".join(lines) + "\n"
+
+
+def host_error(error: OSError) -> SandboxError:
+    """The sentence for a system call that failed where nothing foresaw it."""
+    if error.errno == ENOSPC:
+        return StoreFull(str(error.filename or "the disk"))
+    said = (error.strerror or str(error) or type(error).__name__).lower()
+    about = f": {error.filename}" if error.filename else ""
+    is_rights = error.errno in (EACCES, EPERM) and geteuid() != 0
+    hint = "run it as root, or choose your own folders with --root and --run" if is_rights else ""
+    return SandboxError(f"{said}{about}", hint=hint)
 
 
 def invalid(flag: Flag, value: object, problem: str) -> FlagError:

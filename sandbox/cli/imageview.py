@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import output
+from . import output, times
 from .containerview import has_label
 from .template import View
 
@@ -53,9 +53,9 @@ class ImageView(View):
         if name == "ID":
             return short_id(image.id) if self._truncated else image.id
         if name == "CreatedSince":
-            return output.ago(output.parse_timestamp(image.created))
+            return times.ago(times.parse_timestamp(image.created))
         if name == "CreatedAt":
-            return output.local_time(output.parse_timestamp(image.created))
+            return times.local_time(times.parse_timestamp(image.created))
         if name == "Size":
             return output.size(image.size)
         if name == "VirtualSize":

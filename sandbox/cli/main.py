@@ -11,7 +11,7 @@ import os
 import sys
 
 from ..errors import SandboxError
-from .errors import ENGINE_FAILURE, FAILURE, FlagError, exit_code, text
+from .errors import ENGINE_FAILURE, FAILURE, FlagError, exit_code, host_error, text
 from .parser import HelpAsked, check_count, parse
 from .table import COMMANDS, GLOBAL_FLAGS, NOUNS, PROGRAM, Command, command
 
@@ -97,8 +97,8 @@ def _main(arguments: list[str]) -> int:
         except FlagError as error:
             raise _global(error) from error
         debug = bool(settings.get("debug"))
-        if settings.get("version") and not rest:
-            rest = ["version", "--format", "short"]
+        if settings.get("version"):
+            return _version()
         if settings.get("help") or not rest:
             return _help(rest)
         if rest[0] in ("help", "__complete"):
@@ -121,6 +121,13 @@ def _main(arguments: list[str]) -> int:
         return exit_code(error, chosen.verb if chosen else "")
     except (KeyboardInterrupt, BrokenPipeError):
         raise
+    except OSError as error:
+        if debug:
+            raise
+        # The host's own complaint, where nobody had a better sentence.
+        problem = host_error(error)
+        _say(text(problem, chosen))
+        return exit_code(problem, chosen.verb if chosen else "")
     except Exception as error:
         # The only place that catches everything: a bug, or a host in a state that
         # nothing foresaw.  One line, unless more was asked for.
@@ -165,6 +172,13 @@ def _global(error: FlagError) -> SandboxError:
 
 def _module(verb: str) -> str:
     return "import_" if verb == "import" else verb
+
+
+def _version() -> int:
+    from .host import version
+
+    _print(f"{PROGRAM} version {version()}\n")
+    return 0
 
 
 def _help(words: list[str]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from ..errors import UsageError
+from .errors import FlagError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ OWN = (
     "sig_proxy",
 )
 MAX_FILE = 1 << 20
+STREAMS = ("stdin", "stdout", "stderr")
 
 
 def keywords(options: dict[str, Any]) -> dict[str, Any]:
@@ -53,6 +55,18 @@ def keywords(options: dict[str, Any]) -> dict[str, Any]:
     if options.get("detach") and options.get("attach"):
         raise UsageError("Conflicting options: -a and -d")
     return made
+
+
+def streams(options: dict[str, Any]) -> set[str]:
+    """The streams to be attached: all, unless ``--attach`` names some."""
+    asked = options.get("attach", STREAMS)
+    for word in asked:
+        if word.lower() not in STREAMS:
+            raise FlagError(
+                f'invalid argument "{word}" for "-a, --attach" flag: '
+                "valid streams are STDIN, STDOUT and STDERR"
+            )
+    return {word.lower() for word in asked}
 
 
 def read_env_file(path: str) -> Iterable[str]:

@@ -226,7 +226,7 @@ COMMANDS: dict[str, Entry] = {
         "",
         (
             ("input", "i", "string", "Read from an archive or OCI layout folder, not from STDIN"),
-            ("quiet", "q", "", "Suppress the load output"),
+            ("quiet", "q", "", "Suppress the progress"),
         ),
         ("sandbox load -i image.tar", "zcat image.tar.gz | sandbox load"),
     ),
@@ -253,7 +253,6 @@ COMMANDS: dict[str, Entry] = {
         1,
         "container",
         (
-            ("details", "", "", "Show extra details provided to logs"),
             ("follow", "f", "", "Follow log output"),
             ("since", "", "string", 'Show logs since timestamp or relative (e.g. "42m")'),
             ("tail", "n", "string", "Number of lines to show from the end of the logs"),
@@ -304,7 +303,6 @@ COMMANDS: dict[str, Entry] = {
         UNBOUNDED,
         "running",
         (
-            ("signal", "s", "string", "Signal to send to the container"),
             ("timeout", "t", "int", "Seconds to wait before killing the container"),
             _TIME,
         ),
@@ -317,7 +315,6 @@ COMMANDS: dict[str, Entry] = {
         UNBOUNDED,
         "container",
         (
-            ("signal", "s", "string", "Signal to send to the container"),
             ("timeout", "t", "int", "Seconds to wait before killing the container"),
             _TIME,
         ),
@@ -341,10 +338,7 @@ COMMANDS: dict[str, Entry] = {
         1,
         UNBOUNDED,
         "image",
-        (
-            ("force", "f", "", "Force removal of the image"),
-            ("no-prune", "", "", "Do not delete untagged parents"),
-        ),
+        (("force", "f", "", "Force removal of the image"),),
         ("sandbox rmi busybox:1.36",),
     ),
     "tag": (

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from ...errors import NotFound, SandboxError
 from .. import output
+from ..documents import parse_format, print_documents
 from ..errors import FAILURE, Failure
-from ..template import Template, TemplateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ...jsontext import Json
     from ..main import Call
 
-TEMPLATE_USAGE = 64
 KINDS = "config container image network node plugin secret service task volume".split()
 
 
@@ -22,14 +21,15 @@ def run(call: Call) -> int:
     if kind and kind not in KINDS:
         known = ", ".join(f'"{each}"' for each in KINDS)
         raise Failure(f'unknown type: "{kind}": must be one of {known}')
-    template = _template(call.options.get("format", ""))
+    text = call.options.get("format", "")
+    parse_format(text)
     documents, problems = [], []
     for name in call.arguments:
         try:
             documents.append(_document(call, name, kind))
         except SandboxError as error:
             problems.append(error.message)
-    _print(documents, template, as_json=call.options.get("format") == "json")
+    print_documents(documents, text)
     for problem in problems:
         output.error(problem)
     return FAILURE if problems else 0
@@ -38,15 +38,6 @@ def run(call: Call) -> int:
 def _noun(call: Call) -> str:
     word = call.command.path.split()[1]
     return word if word in ("container", "image") else ""
-
-
-def _template(text: str) -> Template | None:
-    if not text or text == "json":
-        return None
-    try:
-        return Template(text)
-    except TemplateError as error:
-        raise Failure(f"template parsing error: {error}", code=TEMPLATE_USAGE) from None
 
 
 def _document(call: Call, name: str, kind: str) -> dict[str, Json]:
@@ -70,37 +61,3 @@ def _document(call: Call, name: str, kind: str) -> dict[str, Json]:
             if kind:
                 raise
     raise Failure(f"Error: No such {kind or 'object'}: {name}")
-
-
-def _print(documents: list[dict[str, Json]], template: Template | None, *, as_json: bool) -> None:
-    if as_json:
-        output.write("".join(_plain(document, "") + "\n" for document in documents))
-    elif template is None:
-        output.line(_plain(documents, "    "))
-    elif not documents:
-        output.line("")
-    else:
-        for document in documents:
-            _render(template, document)
-
-
-def _render(template: Template, document: dict[str, Json]) -> None:
-    try:
-        output.line(template.render(_Document(document)))
-    except TemplateError as error:
-        output.line("")
-        raise Failure(f"template parsing error: {error}") from None
-
-
-def _plain(value: object, indent: str) -> str:
-    text = output.json(value, indent=indent)
-    return text.replace("\\u003c", "<").replace("\\u003e", ">").replace("\\u0026", "&")
-
-
-class _Document(dict):  # type: ignore[type-arg]  # JSON
-    """With Go's name of the id beside JSON's."""
-
-    def __missing__(self, key: str) -> object:
-        if key == "ID" and "Id" in self:
-            return self["Id"]
-        raise KeyError(key)

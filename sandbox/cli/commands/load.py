@@ -6,6 +6,7 @@ import os
 
 from ..errors import Failure
 from ..output import line
+from ..progress import Progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ def run(call: Call) -> int:
         raise Failure("requested load from stdin, but stdin is a terminal")
     if path and not os.path.exists(path):
         raise Failure(f"open {path}: no such file or directory")
-    for loaded in call.engine.load(path or 0):
-        if call.options.get("quiet"):
-            continue
+    with Progress(quiet=bool(call.options.get("quiet"))) as progress:
+        found = call.engine.load(path or 0, progress=progress)
+    for loaded in found:
         if not loaded.names:
             line(f"Loaded image ID: {loaded.image_id}")
         for name in loaded.names:

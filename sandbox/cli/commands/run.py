@@ -23,11 +23,12 @@ def run(call: Call) -> int:
         return _detached(call, image, command, keywords, cidfile)
     from ..attached import Asked, stay
 
+    streams = runoptions.streams(options)
     asked = Asked(
         tty=bool(options.get("tty")),
-        stdin=bool(options.get("interactive")) and _is_wanted(options, "stdin"),
-        stdout=_is_wanted(options, "stdout"),
-        stderr=_is_wanted(options, "stderr"),
+        stdin=bool(options.get("interactive")) and "stdin" in streams,
+        stdout="stdout" in streams,
+        stderr="stderr" in streams,
         proxy=options.get("sig_proxy", True),
         detach_keys=options.get("detach_keys"),
         report=options.get("report", ""),
@@ -55,15 +56,3 @@ def _detached(
         runoptions.write_cidfile(cidfile, attachment.container.id)
     line(attachment.container.id)
     return 0
-
-
-def _is_wanted(options: dict[str, list[str]], stream: str) -> bool:
-    attached = [word.lower() for word in options.get("attach", ())]
-    for word in attached:
-        if word not in ("stdin", "stdout", "stderr"):
-            raise Failure(
-                f'invalid argument "{word}" for "-a, --attach" flag: '
-                "valid streams are STDIN, STDOUT and STDERR",
-                code=125,
-            )
-    return not attached or stream in attached

@@ -318,12 +318,12 @@ def test_a_running_container_is_in_the_way(busybox: Store) -> None:
 
 def test_a_cidfile_that_is_there_is_not_overwritten(busybox: Store, tmp_path: Path) -> None:
     file = tmp_path / "cid"
-    first = busybox.program("run", "-d", "--name", "a", "--cidfile", str(file), "busybox", "true")
+    first = busybox.program("run", "-d", "--name", "aa", "--cidfile", str(file), "busybox", "true")
     kept = file.read_text()
 
     second = busybox.program("run", "--rm", "--cidfile", str(file), "busybox", "true")
-    busybox.program("wait", "a")
-    busybox.program("rm", "a")
+    busybox.program("wait", "aa")
+    busybox.program("rm", "aa")
 
     assert first.stdout.decode().strip() == kept
     assert second.returncode == 125
@@ -334,11 +334,11 @@ def test_a_cidfile_that_is_there_is_not_overwritten(busybox: Store, tmp_path: Pa
 
 
 def test_logs_come_back_on_their_streams(busybox: Store) -> None:
-    busybox.program("run", "--name", "a", "busybox", "sh", "-c", "echo start; echo err >&2")
+    busybox.program("run", "--name", "aa", "busybox", "sh", "-c", "echo start; echo err >&2")
 
-    whole = busybox.program("logs", "a")
-    last = busybox.program("logs", "--tail", "1", "-t", "a")
-    busybox.program("rm", "a")
+    whole = busybox.program("logs", "aa")
+    last = busybox.program("logs", "--tail", "1", "-t", "aa")
+    busybox.program("rm", "aa")
 
     assert (whole.stdout, whole.stderr) == (b"start\n", b"err\n")
     assert re.fullmatch(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z err\n", last.stderr)

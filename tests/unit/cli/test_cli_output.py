@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox.cli import output
+from sandbox.cli import output, times
 from sandbox.cli.containerview import container_command
 from sandbox.cli.imageview import glob
 
@@ -61,7 +61,7 @@ def test_memory_is_in_powers_of_1024() -> None:
     ],
 )
 def test_spans_are_in_dockers_words(seconds: float, text: str) -> None:
-    assert output.duration(seconds) == text
+    assert times.duration(seconds) == text
 
 
 def test_columns_are_ten_wide_at_least_and_three_apart() -> None:
@@ -83,12 +83,27 @@ def test_columns_are_ten_wide_at_least_and_three_apart() -> None:
     ],
 )
 def test_times_are_read(text: str, nanoseconds: int) -> None:
-    assert output.parse_timestamp(text) == nanoseconds
+    assert times.parse_timestamp(text) == nanoseconds
 
 
-def test_a_time_is_written_without_trailing_zeros() -> None:
-    assert output.timestamp(1357133017_500000000) == "2013-01-02T13:23:37.5Z"
-    assert output.timestamp(0) == "0001-01-01T00:00:00Z"
+def test_a_time_in_a_log_has_all_nine_digits() -> None:
+    assert times.log_time(1357133017_500000000) == "2013-01-02T13:23:37.500000000Z"
+
+
+@pytest.mark.parametrize("text", ["1357133017.5", "2013-01-02T13:23:37.5Z"])
+def test_a_moment_is_seconds_or_a_date(text: str) -> None:
+    assert times.moment(text) == 1357133017_500000000
+
+
+def test_a_moment_may_be_a_span_before_now() -> None:
+    before, given = times.moment("1h0m1s"), times.moment("1h")
+
+    assert 0 < given - before < 60_000_000_000
+
+
+def test_what_is_no_moment_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="bogus"):
+        times.moment("bogus")
 
 
 def test_a_command_is_quoted_and_cut() -> None:
