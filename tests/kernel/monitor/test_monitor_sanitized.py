@@ -42,7 +42,7 @@ def test_pipes_log_rotation_and_clients(sanitized: Monitored, tmp_path: Path) ->
             "cat; seq 1 20000 >&2; sleep 0.1",
             stdio=(source.fileno(), out.fileno(), out.fileno()),
             terminal=(STDIN, 0, 0),
-            log=(str(sanitized.log), 100_000, 10),
+            log=(str(sanitized.log), 100_000, 30),
         )
         launch.wait_started(timeout_s=20)
         with client.connect(str(sanitized.run)) as control:
