@@ -63,8 +63,18 @@ def _failed_if_skipped(report: Report) -> Report:
 
 
 @pytest.fixture(scope="session")
-def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp()
+def session_folder(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """Where the session's files are; gone at once if nothing failed.
+
+    pytest removes them some sessions later, with Python's recursion, which ends
+    at the trees of a thousand folders that the tests of hostile archives make.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    yield folder
+    if not request.session.testsfailed:
+        subprocess.run(["rm", "-rf", "--", str(folder)], check=False)
 
 
 @pytest.fixture(autouse=True)

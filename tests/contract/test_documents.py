@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.cli.table import COMMANDS, GLOBAL_FLAGS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -50,6 +52,21 @@ def test_a_link_in_a_document_leads_somewhere(document: str) -> None:
 
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert (ROOT / document).parent.joinpath(target).exists(), target
+
+
+def test_readme_uses_verbs_and_flags_that_there_are() -> None:
+    text = (ROOT / "README.md").read_text()
+    flags = {long for entry in COMMANDS for group in entry[5:6] for long, *_ in group}
+    flags |= {long for long, *_ in GLOBAL_FLAGS}
+
+    verbs = set(
+        re.findall(r"(?:^    |\$ |`|      ?|   )sandbox (?:-\S+ )*([a-z]+)", text, re.MULTILINE)
+    )
+    used = set(re.findall(r"--([a-z][a-z-]+)", text))
+
+    assert not verbs - {entry[0] for entry in COMMANDS}
+    # The last are of other programs: apt-get, and `docker save` archives need none.
+    assert not used - flags - {"no-install-recommends", "userns", "user"}
 
 
 def test_contributing_names_every_script() -> None:
