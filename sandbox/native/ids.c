@@ -4,7 +4,6 @@
  * keeps all capabilities effective; "capabilities" gives up what is not asked for.  A seccomp
  * filter without no_new_privileges needs CAP_SYS_ADMIN and so comes before them (and must let
  * through what they call); with no_new_privileges it comes last. */
-#define _GNU_SOURCE
 #include "init.h"
 
 #include <signal.h>

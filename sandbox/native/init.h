@@ -5,6 +5,10 @@
 #ifndef SANDBOX_INIT_H
 #define SANDBOX_INIT_H
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* included first everywhere: before any header of libc */
+#endif
+
 #include "launch.h"
 #include "sys.h"
 

@@ -3,7 +3,6 @@
  * clone_init(), write_id_maps() and open_user_namespace() run in the monitor, in the host's
  * namespaces, single-threaded, with its authority; the others run in init between clone and execve
  * and call nothing that allocates. */
-#define _GNU_SOURCE
 #include "init.h"
 
 #include <net/if.h>

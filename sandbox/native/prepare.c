@@ -2,7 +2,6 @@
  *
  * Runs in the monitor, in the host's namespaces, with the host's authority, single-threaded.  All
  * that is opened here init inherits; whatever is not in init->kept it closes first. */
-#define _GNU_SOURCE
 #include "init.h"
 
 #include <limits.h>

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,9 @@ BUILDS = {
     "one-lowerdir": ("FORCE_ONE_LOWERDIR",),
     "faults": ("FAULT_INJECTION",),
 }
+
+# The same tests with sanitizers: SANDBOX_SANITIZE=address,undefined.
+SANITIZE = os.environ.get("SANDBOX_SANITIZE", "")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,7 +37,7 @@ def drivers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     @functools.cache
     def build(name: str) -> Path:
-        return build_driver(folder / f"driver{name}", defines=BUILDS[name])
+        return build_driver(folder / f"driver{name}", sanitize=SANITIZE, defines=BUILDS[name])
 
     return build
 
