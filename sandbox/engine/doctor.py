@@ -43,7 +43,7 @@ _CALLS = {
     "openat2": (437, '-100, b"/", (ctypes.c_uint64 * 3)(0x200000, 0, 0), 24', (0,), ""),
     "close_range": (436, "~0 & 0xfffffff0, ~0 & 0xfffffff1, 0", (0,), "descriptors one by one"),
     "pidfd_open": (434, "os.getpid(), 0", (0,), "processes by their number"),
-    "fsopen": (430, 'b"tmpfs", 0', (0,), "mount(2) is used"),
+    "fsopen": (430, 'b"tmpfs", 0', (0, 1), "mount(2) is used"),
     "open_tree": (428, '-100, b"/", 0', (0,), "mount(2) is used"),
     "mount_setattr": (442, "-1, 0, 0, 0, 0", (22, 14, 9), "mount(2) is used"),
 }
@@ -80,6 +80,14 @@ def call(name, *arguments):
     if getattr(libc, name)(*arguments) == -1:
         print(ctypes.get_errno())
         sys.exit()
+"""
+# In a new user namespace: this user becomes its root.
+_MAP = f"""\
+for name, text in (
+    ("setgroups", "deny"), ("uid_map", "0 {os.geteuid()} 1"), ("gid_map", "0 {os.getegid()} 1")
+):
+    with open(f"/proc/self/{{name}}", "w") as file:
+        file.write(text)
 """
 
 
@@ -176,11 +184,13 @@ def _overlay(paths: Paths) -> Probe:
             os.mkdir(f"{folder}/{name}")
         options = f"lowerdir={folder}/lower,upperdir={folder}/upper,workdir={folder}/work"
         flags = _NAMESPACES["mount"] | (_NAMESPACES["user"] if os.geteuid() else 0)
+        rootless = os.geteuid() != 0
         number = _try(
             f"call('unshare', {flags})\n"
-            "call('mount', b'none', b'/', None, 0x44000, None)\n"
+            + (_MAP if rootless else "")
+            + "call('mount', b'none', b'/', None, 0x44000, None)\n"
             f"call('mount', b'overlay', {os.fsencode(folder + '/root')!r}, b'overlay', 0, "
-            f"{os.fsencode(options)!r})"
+            f"{os.fsencode(options + ',userxattr' * rootless)!r})"
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -277,14 +287,15 @@ def _capabilities() -> Iterator[Probe]:
     for line in _read("/proc/self/status").splitlines():
         if line.startswith("CapEff:"):
             held = int(line.split()[1], 16)
+    if os.geteuid() != 0:
+        yield Probe(name="capabilities", ok=True, detail="those of a user namespace are used")
+        return
     missing = [name for name, bit in _NEEDED_CAPABILITIES.items() if not held >> bit & 1]
     yield Probe(
         name="capabilities",
         ok=not missing,
         detail=f"lacks {', '.join(missing)}" if missing else "all that a launch needs",
-        fix="run as root; inside another container, start that one with --privileged"
-        if os.geteuid() == 0
-        else "none is needed where user namespaces work",
+        fix="inside another container, start that one with --privileged",
     )
     for name, (bit, loss) in _USEFUL_CAPABILITIES.items():
         has = bool(held >> bit & 1) or (name == "CAP_BPF" and bool(held >> 21 & 1))
@@ -328,12 +339,14 @@ def _identities() -> Iterator[Probe]:
 
 
 def _loop() -> Probe:
-    ok = os.access("/dev/loop-control", os.R_OK | os.W_OK)
+    path = "/dev/loop-control"
+    ok = os.access(path, os.R_OK | os.W_OK)
+    why = "not permitted" if os.path.exists(path) else "not there"
     return Probe(
         name="loop devices",
         ok=ok,
-        detail="work" if ok else "no /dev/loop-control: --storage-opt size= cannot be enforced",
-        fix="modprobe loop",
+        detail="work" if ok else f"{path} is {why}: --storage-opt size= cannot be enforced",
+        fix="run as root" if os.path.exists(path) else "modprobe loop",
     )
 
 

@@ -16,7 +16,9 @@ from ..state.document import read_bytes, remove_file, replace_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cgroups import Group, Layout
+    from collections.abc import Iterable
+
+    from cgroups import Group
 
     from ..paths import Paths
 
@@ -34,17 +36,12 @@ def boot_id() -> str:
     return read_bytes("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
 
 
-def write(
-    paths: Paths, container_id: str, layout: Layout, group_name: str, parent: str, now_ns: int
-) -> None:
-    """Put down where groups of this name may be made (`cgroups.create` tries these places)."""
+def write(paths: Paths, container_id: str, places: Iterable[Group], now_ns: int) -> None:
+    """Put down where groups may be made; with `cgroups.places`, before `cgroups.create`."""
     lines = [f"version 1\nboot_id {boot_id()}\nstarted_ns {now_ns}\n"]
-    for hierarchy in layout.hierarchies:
-        bases = [f"{hierarchy.mount}/{parent}"] if parent else [hierarchy.mount]
-        if not parent and hierarchy.own:
-            bases.append(hierarchy.mount + hierarchy.own)
-        controllers = ",".join(hierarchy.controllers) or "-"
-        lines += [f"group {hierarchy.version} {controllers} {b}/{group_name}\n" for b in bases]
+    for place in places:
+        controllers = ",".join(place.controllers) or "-"
+        lines.append(f"group {place.version} {controllers} {place.path}\n")
     replace_bytes(_path(paths, container_id), "".join(lines).encode())
 
 

@@ -12,6 +12,8 @@ import errno
 import os
 import time
 
+import cgroups
+
 from ..errors import HostLacks, LaunchFailed, LimitUnavailable, SandboxError, StoreFull
 from ..monitor import client
 from ..native.plan import describe, encode
@@ -127,9 +129,7 @@ class Launching:
             journal.write(
                 engine.paths,
                 container_id,
-                engine.layout,
-                name,
-                self.options.cgroup_parent.strip("/"),
+                cgroups.places(engine.layout, name, parent=self.options.cgroup_parent),
                 time.time_ns(),
             )
             remove_file(f"{self.folder}/exit")
@@ -190,21 +190,20 @@ class Launching:
         return self._spec
 
     def _make_cgroup(self, name: str, spec: Spec) -> Cgroup:
-        import cgroups
-
         from ..oci.spec import Resources
         from ..runtime.resources import to_limits
 
         options = self.options
-        allowed = [*options.allow_unenforced, "devices", "pids", "memory.swap"]
-        if options.pids_limit is not None and "pids" not in options.allow_unenforced:
-            allowed.remove("pids")
+        allowed = [*options.allow_unenforced, "memory.swap"]
+        if options.pids_limit is None:
+            # The default limit, that nobody asked for, is no reason to refuse a run.
+            allowed.append("pids")
         try:
             cgroup = cgroups.create(
                 self.engine.layout,
                 name,
                 to_limits(spec.linux.resources or Resources()),
-                parent=options.cgroup_parent.strip("/"),
+                parent=options.cgroup_parent,
                 allow_missing=allowed,
             )
         except cgroups.LimitUnavailable as error:
