@@ -38,6 +38,8 @@ def stay(asked: Asked, start: Start) -> int:
     """Start, stay until the end (or until the detach keys), report; the exit code."""
     if asked.report not in ("", "text", "json"):
         raise Failure(f'invalid report format "{asked.report}": text or json', code=125)
+    if asked.report_file and not os.path.isdir(os.path.dirname(asked.report_file) or "."):
+        raise Failure(f"open {asked.report_file}: no such file or directory", code=125)
     if asked.tty:
         if asked.stdin and not os.isatty(0):
             raise Failure("the input device is not a TTY")

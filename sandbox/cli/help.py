@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from .table import Command, Flag
 
+_OTHER_NAMES = ("list", "ps")  # of ``ls``, below a noun
 COMMON = ("run", "ps", "images", "load", "version", "info", "doctor")
 
 
@@ -33,11 +34,8 @@ def program() -> str:
 
 def noun(word: str) -> str:
     """``sandbox container --help``."""
-    seen: dict[str, str] = {}
-    for name, verb in NOUNS[word].items():
-        if verb not in seen.values() or name == verb:
-            seen[name] = verb
-    rows = [(name, COMMANDS[verb][1]) for name, verb in sorted(seen.items())]
+    names = [name for name in NOUNS[word] if name not in _OTHER_NAMES]
+    rows = [(name, COMMANDS[NOUNS[word][name]][1]) for name in sorted(names)]
     parts = [
         f"Usage:  {PROGRAM} {word} COMMAND",
         SUMMARIES[word],

@@ -6,12 +6,14 @@ import os
 import time
 
 from .. import jsontext
+from .errors import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ELLIPSIS = "…"
+_NAMES = {1: "/dev/stdout", 2: "/dev/stderr"}
 
 
 def write(text: str, *, fd: int = 1) -> None:
@@ -28,6 +30,11 @@ def write_bytes(data: bytes, *, fd: int = 1) -> None:
         except BlockingIOError:
             # Somebody made the terminal non-blocking.
             time.sleep(0.002)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            name = _NAMES.get(fd, "the file")
+            raise Failure(f"write {name}: {(error.strerror or '').lower()}") from error
 
 
 def line(text: str) -> None:

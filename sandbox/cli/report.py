@@ -35,7 +35,8 @@ def write_report(path: str, attachment: Attachment, record: ExitRecord) -> None:
             os.close(fd)
         os.rename(unfinished, path)
     except OSError as error:
-        raise Failure(f"cannot write the report: {error}", code=125) from error
+        said = (error.strerror or "").lower()
+        raise Failure(f"open {path}: {said}", code=125) from error
 
 
 def as_json_line(report: Report) -> str:

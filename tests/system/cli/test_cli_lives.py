@@ -223,3 +223,22 @@ def test_an_unexpected_error_is_one_line(store: Store, tmp_path: Path) -> None:
     assert b"Traceback" not in done.stderr
     assert done.stderr.count(b"\n") <= 2
     assert traced.returncode != 0
+
+
+def test_a_new_store_is_empty_and_no_error(store: Store) -> None:
+    for verb in ("ps", "images"):
+        done = store.program(verb, "-aq")
+
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), verb
+
+
+def test_output_that_cannot_be_written_is_said(store: Store) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [program_path(), "--help"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+
+    assert (done.returncode, done.stderr) == (
+        1,
+        b"write /dev/stdout: no space left on device\n",
+    )
