@@ -141,16 +141,21 @@ static uint32_t depth_of(const char *path)
 
 /* ---- what this layer made (applied form) ---- */
 
-/* Two rounds of multiply-and-fold over a secret seed: an archive cannot aim for a collision. */
+/* Multiply and fold over a secret seed: an archive cannot aim for a collision.  The parent goes
+ * through a round of its own: xored with the first letter it would meet its neighbours. */
+static uint64_t mixed(const struct unpack *u, uint64_t h)
+{
+    unsigned __int128 product = (unsigned __int128)(h ^ u->seed[0]) * (u->seed[1] | 1);
+
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
 static uint64_t hash_of(const struct unpack *u, uint64_t parent, const char *name)
 {
-    unsigned __int128 product;
-    uint64_t h = u->seed[0] ^ parent;
+    uint64_t h = mixed(u, parent);
 
-    for (; *name; name++) {
-        product = (unsigned __int128)(h ^ (uint8_t)*name) * (u->seed[1] | 1);
-        h = (uint64_t)product ^ (uint64_t)(product >> 64) ^ u->seed[0];
-    }
+    for (; *name; name++)
+        h = mixed(u, h ^ (uint8_t)*name);
     return h;
 }
 
