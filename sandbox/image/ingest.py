@@ -30,7 +30,16 @@ from ..oci.manifest import Manifest
 from ..record import Record, replace
 from .implied import settle_implied
 from .staging import Staging, Turn, full_store
-from .store import VERSION, Image, Layer, blobs_of, image_document, sync_folder, write_name
+from .store import (
+    VERSION,
+    Image,
+    Layer,
+    blobs_of,
+    image_document,
+    rename_name,
+    stage_name,
+    sync_folder,
+)
 from .streams import MAGIC_LENGTH, compression
 
 TYPE_CHECKING = False
@@ -110,14 +119,14 @@ def ingest(
                 Turn(store.paths.staging, turn),
             ):
                 work = _Ingest(store, staging, progress)
-                image_id = work.take(config, layers, manifest, manifest_media_type)
-                for name in names:
-                    write_name(store, staging, name, image_id)
-                return image_id
+                image_id = work.take(config, layers, names, manifest, manifest_media_type)
         except BaseException:
             # What a commit that failed half-way left behind.
             store.sweep_staging()
             raise
+    if work.has_replaced:
+        store.sweep_staging()
+    return image_id
 
 
 class _Ingest:
@@ -128,18 +137,22 @@ class _Ingest:
         self.staging = staging
         self._progress = progress
         self._is_cancelled = False
+        self.has_replaced = False
 
     def take(
         self,
         config: bytes | Callable[[tuple[str, ...]], bytes],
         layers: Sequence[LayerInput],
+        names: Sequence[Reference],
         manifest: bytes,
         manifest_media_type: str,
     ) -> str:
         """Stage and commit, unless the whole image is there already; its id."""
         if isinstance(config, bytes):
             image_id = digests.of_bytes(config)
-            if _is_whole(self.store, image_id):
+            if _is_whole(self.store, image_id, manifest):
+                for name in names:
+                    rename_name(self.store, stage_name(self.staging, name, image_id), name)
                 return image_id
             staged = self._stage_all(layers, imageconfig.parse(config).diff_ids)
         else:
@@ -150,7 +163,7 @@ class _Ingest:
             manifest = _made_manifest(config, image_id, staged)
         document = imageconfig.parse(config)
         image = _image(document, config, image_id, manifest, manifest_media_type, staged)
-        self._commit(image, staged, config, manifest)
+        self._commit(image, staged, names, config, manifest)
         return image_id
 
     def _stage_all(
@@ -269,7 +282,12 @@ class _Ingest:
         return _Staged(layer=layer, folder=folder, blob=blob, implied=tuple(found.implied_dirs))
 
     def _commit(
-        self, image: Image, staged: Sequence[_Staged], config: bytes, manifest: bytes
+        self,
+        image: Image,
+        staged: Sequence[_Staged],
+        names: Sequence[Reference],
+        config: bytes,
+        manifest: bytes,
     ) -> None:
         store, staging = self.store, self.staging
         blobs = {item.layer.digest: item.blob for item in staged if item.blob}
@@ -280,7 +298,11 @@ class _Ingest:
         for item in new:
             self._write_layer_document(item)
         candidates = [f"layer {digests.hex_of(item.layer.chain_id)}" for item in new]
-        candidates += [f"blob {digests.hex_of(digest)}" for digest in blobs]
+        # The same image may have come before with other blobs: another compression, another
+        # manifest.  These take their place.
+        old = _blobs_before(store, image.id) - blobs_of(image)
+        candidates += [f"blob {digests.hex_of(digest)}" for digest in (*blobs, *sorted(old))]
+        named = [(stage_name(staging, name, image.id), name) for name in names]
         staging.propose(candidates)
         _sync_file_system(staging.path)
         try:
@@ -293,11 +315,16 @@ class _Ingest:
                 sync_folder(folder)
             os.rename(document, store.id_path(image.id))
             sync_folder(f"{store.paths.images}/ids")
+            for path, name in named:
+                rename_name(store, path, name)
         except BaseException:
             # Others may have found what is there already: the sweep weighs it when
             # nobody is loading.
             staging.leave()
             raise
+        if old:
+            self.has_replaced = True
+            staging.leave()
 
     def _write_layer_document(self, item: _Staged) -> None:
         layer = item.layer
@@ -329,14 +356,25 @@ class _Cancelled(Exception):
     """Another layer failed, or the caller was interrupted: nobody sees this one."""
 
 
-def _is_whole(store: ImageStore, image_id: str) -> bool:
-    if not store.has(image_id):
+def _is_whole(store: ImageStore, image_id: str, manifest: bytes) -> bool:
+    image = _before(store, image_id)
+    if image is None or (manifest and digests.of_bytes(manifest) != image.manifest_digest):
         return False
-    try:
-        image = store.resolve(image_id, all_names=False)
-    except (ImageNotFound, StoreError):
-        return False  # damaged: taking it in again mends it
     return all(os.path.exists(store.blob_path(digest)) for digest in blobs_of(image))
+
+
+def _before(store: ImageStore, image_id: str) -> Image | None:
+    if not store.has(image_id):
+        return None
+    try:
+        return store.resolve(image_id, all_names=False)
+    except (ImageNotFound, StoreError):
+        return None  # damaged: taking it in again mends it
+
+
+def _blobs_before(store: ImageStore, image_id: str) -> set[str]:
+    image = _before(store, image_id)
+    return set() if image is None else blobs_of(image)
 
 
 class _Known(Record):

@@ -22,12 +22,12 @@ from ..oci import reference
 from ..oci.descriptor import Descriptor, Platform
 from ..oci.imageconfig import History, ImageConfig, ImageDocument
 from ..oci.manifest import Index, Manifest
-from ..record import Record
+from ..record import Record, replace
 from . import layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import BinaryIO, Literal
 
     Kind = Literal["file", "folder", "symlink", "hardlink"]
@@ -82,8 +82,9 @@ def pack_oci_archive(
 ) -> str:
     """Write an image and return its id.
 
-    A layer is a list of entries, or a tar: its bytes or its path.  ``epoch`` is the
-    time (seconds) of every entry and of the image, as SOURCE_DATE_EPOCH is elsewhere.
+    A layer is a list of entries, the bytes of a tar, or the path of a tar or of a folder.
+    ``epoch`` is the time (seconds) of every entry and of the image, as SOURCE_DATE_EPOCH
+    is elsewhere.
     """
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
     blobs: dict[str, bytes] = {}
@@ -162,9 +163,30 @@ def _layer_tar(layer: Iterable[Entry] | bytes | str, epoch: int) -> bytes:
     if isinstance(layer, bytes):
         return layer
     if isinstance(layer, str):
+        if os.path.isdir(layer):
+            return layer_tar(_walked(layer, ""), epoch=epoch)
         with open(layer, "rb") as stream:
             return stream.read()
     return layer_tar(layer, epoch=epoch)
+
+
+def _walked(root: str, below: str) -> Iterator[Entry]:
+    # Files, folders and symbolic links; a folder that is packed is the packer's own.
+    for name in sorted(os.listdir(f"{root}/{below}")):
+        path = f"{below}{name}"
+        status = os.lstat(f"{root}/{path}")
+        if stat.S_ISDIR(status.st_mode):
+            entry = Entry(path=path, kind="folder")
+        elif stat.S_ISLNK(status.st_mode):
+            entry = Entry(path=path, kind="symlink", target=os.readlink(f"{root}/{path}"))
+        elif stat.S_ISREG(status.st_mode):
+            entry = Entry(path=path, source=f"{root}/{path}")
+        else:
+            continue
+        mode = stat.S_IMODE(status.st_mode)
+        yield replace(entry, mode=mode, uid=status.st_uid, gid=status.st_gid)
+        if entry.kind == "folder":
+            yield from _walked(root, f"{path}/")
 
 
 def _content(entry: Entry) -> bytes:

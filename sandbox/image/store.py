@@ -183,7 +183,7 @@ class ImageStore:
         ):
             if not self.has(image_id):
                 raise ImageNotFound(image_id)
-            write_name(self, staging, parsed, image_id)
+            rename_name(self, stage_name(staging, parsed, image_id), parsed)
 
     def untag(self, name: str) -> str:
         """Take the name away from its image; the name as docker shows it."""
@@ -481,10 +481,14 @@ class Lock:
         os.close(self._fd)
 
 
-def write_name(store: ImageStore, staging: Staging, name: Reference, image_id: str) -> None:
-    """Write a name's document; the caller holds the lock, shared."""
+def stage_name(staging: Staging, name: Reference, image_id: str) -> str:
+    """Make a name's document ready; its path in staging."""
     document: Json = {"version": VERSION, "name": name.canonical, "image": image_id}
-    path = staging.write(f"name-{os.urandom(4).hex()}", jsontext.encode(document))
+    return staging.write(f"name-{os.urandom(4).hex()}", jsontext.encode(document))
+
+
+def rename_name(store: ImageStore, path: str, name: Reference) -> None:
+    """Put a name's document in its place; the caller holds the lock, shared."""
     os.rename(path, store.name_path(name))
     sync_folder(f"{store.paths.images}/names")
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -412,6 +413,30 @@ def test_archive_cut_short_anywhere_is_refused(
         with piped(cut) as fd, pytest.raises(SandboxError):
             load(image_store, fd)
     assert image_store.images() == ()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_archive_spoilt_at_random_is_loaded_or_refused(
+    kind: str, image_store: ImageStore, written: Write, parts: Parts
+) -> None:
+    parts.compression = "plain"
+    content = KINDS[kind](parts)
+    chance = random.Random(kind)
+    image_store.make_folders()
+
+    for _ in range(150):
+        spoilt = bytearray(content)
+        for _ in range(chance.choice((1, 3, 30))):
+            at = chance.randrange(len(spoilt))
+            spoilt[at : at + chance.choice((0, 1, 4))] = chance.randbytes(chance.choice((0, 1, 4)))
+        try:
+            for item in load(image_store, written(bytes(spoilt))):
+                image_store.delete(item.image_id)
+        except SandboxError:
+            pass
+        assert image_store.images() == ()
+        assert os.listdir(image_store.paths.layers) == []
+        assert os.listdir(image_store.paths.staging) == []
 
 
 def relaid(parts: Parts, manifest: bytes) -> dict[str, bytes]:

@@ -225,6 +225,21 @@ def test_name_without_an_image_is_not_there_and_is_collected(
     assert os.listdir(f"{loaded.paths.images}/names") == []
 
 
+def test_same_image_with_other_blobs_takes_their_place(
+    loaded: ImageStore, parts: Parts, written: Write
+) -> None:
+    other = Parts(parts.tars, "zstd")
+
+    load(loaded, written(other.oci_archive()))
+
+    image = loaded.resolve(f"small@{archives.digest(other.manifest)}")
+    assert image.id == parts.image_id == other.image_id
+    assert {x for x in everything(loaded) if "/layers/" not in x} == {
+        loaded.blob_path(x)
+        for x in (image.id, image.manifest_digest, *(y.digest for y in image.layer_records))
+    }
+
+
 def test_other_compression_of_a_known_layer_must_be_that_layer(
     loaded: ImageStore, parts: Parts, written: Write
 ) -> None:

@@ -65,5 +65,23 @@ def test_file_takes_content_and_mode_from_its_source(tmp_path: Path) -> None:
         assert (member.mode, member.uid, member.mtime) == (0o711, 0, 1_700_000_000)
 
 
+def test_folder_is_packed_in_order(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir(mode=0o750)
+    (tmp_path / "b/c").write_bytes(b"1")
+    (tmp_path / "a").symlink_to("b/c")
+    stream = io.BytesIO()
+    pack_oci_archive([str(tmp_path)], stream, compressed=False)
+
+    with tarfile.open(fileobj=io.BytesIO(stream.getvalue())) as tar:
+        blobs = [tar.extractfile(m).read() for m in tar if m.name.startswith("blobs/sha256/")]  # type: ignore[union-attr]
+    layer = next(x for x in blobs if not x.startswith(b"{"))
+    with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
+        assert [(m.name, m.mode & 0o777, m.linkname) for m in tar] == [
+            ("a", 0o777, "b/c"),
+            ("b", 0o750, ""),
+            ("b/c", 0o644, ""),
+        ]
+
+
 def blob(descriptor: dict[str, str]) -> str:
     return f"blobs/sha256/{descriptor['digest'][7:]}"
