@@ -111,6 +111,7 @@ def ingest(
     else:
         turn = os.urandom(32).hex()
     store.make_folders()
+    store.sweep_staging()  # a dead one's half image may be the space that is missing
     with full_store(store.paths.root):
         try:
             with (
