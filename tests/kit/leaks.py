@@ -45,7 +45,11 @@ def descriptors() -> Iterator[str]:
 
 
 def processes(folder: str) -> Iterator[str]:
-    """Children of this process, and whoever works for a store below ``folder``."""
+    """Children of this process, and whoever works for a store below ``folder``.
+
+    A monitor has neither its store's path in its words nor a living parent of
+    ours: it is known by the lock and the log that it holds open.
+    """
     own = os.getpid()
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == own:
@@ -53,12 +57,20 @@ def processes(folder: str) -> Iterator[str]:
         try:
             stat = Path("/proc", name, "stat").read_text()
             argv = Path("/proc", name, "cmdline").read_bytes()
+            parent = int(stat.rpartition(")")[2].split()[1])
+            ours = parent == own or folder.encode() in argv
+            if ours or (argv.startswith(b"sandbox-monitor") and holds(name, folder)):
+                words = argv.replace(b"\0", b" ").decode(errors="replace").strip()
+                yield f"process {name}: {words or stat.partition('(')[2].rpartition(')')[0]}"
         except OSError:
             continue
-        parent = int(stat.rpartition(")")[2].split()[1])
-        if parent == own or folder.encode() in argv:
-            words = argv.replace(b"\0", b" ").decode(errors="replace").strip()
-            yield f"process {name}: {words or stat.partition('(')[2].rpartition(')')[0]}"
+
+
+def holds(pid: str, folder: str) -> bool:
+    return any(
+        os.readlink(f"/proc/{pid}/fd/{number}").startswith(folder)
+        for number in os.listdir(f"/proc/{pid}/fd")
+    )
 
 
 def mounts() -> Iterator[str]:
