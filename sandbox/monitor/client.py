@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .protocol import Message, Started
 
 _MFD_EXEC = 0x10  # not in os yet; Linux 6.3
+_AT_ONCE_S = 0.001
 _FIRST_FREE = 10  # above every descriptor that the monitor is given
 
 # The sealed copy of the monitor's executable, made once a process, by path; and the monitors
@@ -135,6 +136,17 @@ class Launch:
             # Read in a signal handler, the record may have come while we waited for it.
             self._take(_receive(_open(self._socket), deadline))
         return self._record
+
+    def is_over(self) -> bool:
+        """Whether `wait` would return, or raise, at once; reads what has come so far."""
+        while self._record is None:
+            try:
+                self._take(_receive(_open(self._socket), time.monotonic() + _AT_ONCE_S))
+            except TimeoutError:
+                return False
+            except MonitorLost:
+                break
+        return True
 
     def signal(self, number: int) -> None:
         """Send a signal to init.  Does not wait for an answer: good inside a signal handler."""

@@ -297,7 +297,7 @@ def describe_failure(record: ExitRecord) -> SandboxError:
         return LaunchFailed(_killed_sentence(record), **facts)
     if step == "workdir" and number in (errno_names.ENOTDIR, errno_names.EEXIST):
         return LaunchFailed(f"Cannot mkdir: {record.path} is not a directory", **facts)
-    what = _STEPS.get(step, f"carry out {step}")
+    what = _STEPS.get(step, f"carry out {step}") + (":" if not step and record.path else "")
     about = f" {record.path}" if record.path else ""
     call = f" ({record.syscall})" if record.syscall else ""
     return LaunchFailed(f"cannot {what}{about}: {_strerror(number)}{call}", **facts)
@@ -309,7 +309,7 @@ _EXEC_HINTS = {
 }
 
 _STEPS = {
-    "": "make the container's first process",
+    "": "start the container",
     "cgroup": "join the cgroup",
     "join": "join the namespace",
     "id_map": "write the id maps",

@@ -540,6 +540,8 @@ static void peer_gone(struct monitor *monitor, int peer)
 {
     control_drop(&monitor->control, peer);
     streams_detach(&monitor->streams, peer);
+    if (peer == LAUNCHER) /* above all, nobody reads its terminal in its place */
+        streams_detach(&monitor->streams, OWNER_FIRST);
     if (peer == LAUNCHER && (monitor->settings.lifetime & LIFETIME_WITH_LAUNCHER)) {
         end_rest(monitor);
         kill_container(monitor, KILL_LAUNCHER_GONE);
@@ -588,11 +590,10 @@ static void serve_drain(struct monitor *monitor, int64_t now)
     uint64_t progress = streams_progress(streams);
     if (now >= monitor->drain_deadline) {
         bool moved = progress != monitor->drain_progress;
-        bool launcher_gone = monitor->control.peers[LAUNCHER].fd < 0;
         if (!moved && streams->sources[0].length == 0)
             streams_end_sources(streams); /* a terminal that somebody else keeps open */
         if (!moved)
-            streams_give_up(streams, launcher_gone);
+            streams_give_up(streams, false);
         monitor->drain_progress = progress;
         monitor->drain_deadline = now + GIVE_UP_NS;
     }

@@ -272,6 +272,8 @@ static void input_read(struct streams *streams, struct stream_client *client)
 
 void streams_close_input(struct streams *streams)
 {
+    if (streams->input < 0)
+        return;
     if (streams->input_length > 0)
         streams->close_input = true;
     else
@@ -426,9 +428,15 @@ static void client_close(struct stream_client *client)
 
 void streams_detach(struct streams *streams, int owner)
 {
-    for (int i = 0; i < STREAM_CLIENTS; i++)
-        if (streams->clients[i].used && streams->clients[i].owner == owner)
-            client_close(&streams->clients[i]);
+    for (int i = 0; i < STREAM_CLIENTS; i++) {
+        struct stream_client *client = &streams->clients[i];
+        if (!client->used || client->owner != owner)
+            continue;
+        bool ends_input = client->in.fd >= 0 && streams->once;
+        client_close(client);
+        if (ends_input)
+            streams_close_input(streams);
+    }
     source_deliver(streams, 0);
     source_deliver(streams, 1);
 }

@@ -362,6 +362,28 @@ def test_close_stdin_ends_the_input_of_a_detached_container(monitored: Monitored
     assert verdict_of(monitored.end())[0] == "ok"
 
 
+def test_launcher_that_goes_takes_its_descriptors_along(monitored: Monitored) -> None:
+    with pipe() as (source, feed), pipe() as (out, out_end):
+        launch = monitored.start(
+            ["cat"],
+            stdio=(source, out_end, out_end),
+            terminal=(STDIN | STDIO_STDIN_ONCE, 0, 0),
+            lifetime=(0,),
+        )
+        os.close(out_end)
+        launch.wait_started(timeout_s=20)
+
+        launch.close()
+        end = os.read(out, 100)
+        launch.wait_gone()
+        os.write(feed, b"for the shell\n")
+
+        # Its input, open only once, has ended; what is typed now is the caller's own.
+        assert end == b""
+        assert verdict_of(monitored.exit_file())[0] == "ok"
+        assert os.read(source, 100) == b"for the shell\n"
+
+
 # --- terminals ---
 
 

@@ -245,7 +245,11 @@ def test_details_name_the_evidence() -> None:
         ),
         (
             failed("", errno.ENOSPC, syscall="clone3"),
-            "cannot make the container's first process: no space left on device (clone3)",
+            "cannot start the container: no space left on device (clone3)",
+        ),
+        (
+            failed("", errno.ENOENT, syscall="open", path="/run/x"),
+            "cannot start the container: /run/x: no such file or directory (open)",
         ),
         (
             failed("", errno.ECHILD, reason="killed", oom_kills=1),
