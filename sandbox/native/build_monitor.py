@@ -26,6 +26,8 @@ LAUNCH_SOURCES = (
     "targets.c",
     "root.c",
     "mounts.c",
+    "masks.c",
+    "nodes.c",
     "copyup.c",
     "console.c",
     "limits.c",
@@ -84,7 +86,9 @@ def _static_flags(cc: str) -> list[str]:
         return ["-static-pie", "-fPIE", "-s", "-D_FORTIFY_SOURCE=2"]
     # musl's compiler wrapper takes -static-pie for a dynamic program: its start files are named
     # by hand.  musl has no fortified functions.
-    starts = sorted(glob.glob("/usr/lib/*-linux-musl/rcrt1.o") + glob.glob("/usr/*musl/lib/rcrt1.o"))
+    starts = sorted(
+        glob.glob("/usr/lib/*-linux-musl/rcrt1.o") + glob.glob("/usr/*musl/lib/rcrt1.o")
+    )
     if not starts:
         return ["-static", "-no-pie", "-s"]
     folder = os.path.dirname(starts[0])

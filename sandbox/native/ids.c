@@ -78,7 +78,7 @@ static int set_groups(struct init *init, const struct op *op, const int64_t *gro
     if (syscall(SYS_setgroups, count, list) == 0)
         return 0;
     /* A user namespace of one id has setgroups denied, and no group to be in or out of. */
-    if (errno == EPERM && init->settings->uid_map != NULL && count <= 1)
+    if (errno == EPERM && (init->new_user || init->joined_user) && count <= 1)
         return 0;
     return fail(init->error, op, errno, "setgroups", "");
 }

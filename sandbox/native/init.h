@@ -50,9 +50,11 @@ struct init {
     int empty_fd; /* an empty read-only tmpfs, likewise */
     bool null_attached;
     bool empty_attached;
-    bool new_user;   /* in a new user namespace */
-    bool new_mounts; /* in a new mount namespace: nothing mounts without */
-    bool old_mount;  /* this kernel refuses the new mount calls */
+    bool new_user;    /* in a new user namespace */
+    bool joined_user; /* or in somebody's */
+    bool late_pid;    /* init's own maker joins the pid namespace, after the user namespace */
+    bool new_mounts;  /* in a new mount namespace: nothing mounts without */
+    bool old_mount;   /* this kernel refuses the new mount calls */
     bool pivoted;
     bool has_console;
     bool umask_set;
@@ -67,6 +69,7 @@ struct init {
 int join_namespaces(struct init *init);
 int become_mapped_root(struct init *init);
 pid_t clone_init(uint64_t namespaces, int cgroup_fd, int *pidfd);
+pid_t clone_late(struct init *init, int *pidfd);
 int write_id_maps(pid_t pid, const struct settings *settings, struct error_record *error);
 int open_user_namespace(const struct settings *settings, struct error_record *error);
 int do_cgroup_namespace(struct init *init, struct op *op);
@@ -100,12 +103,19 @@ int old_mount_on(struct init *init, const char *source, int target, const char *
                  unsigned long flags, const char *data);
 unsigned long old_flags(uint64_t attributes);
 int set_attributes(int fd, uint64_t attributes, bool recursive);
-int prepare_null(struct init *init);
+int old_bind(struct init *init, int source, int target, bool recursive);
+int old_attributes(struct init *init, int fd, uint64_t attributes);
+int no_namespace(struct init *init, const struct op *op, const char *path);
 int do_propagation(struct init *init, struct op *op);
 int do_mount(struct init *init, struct op *op);
 int do_bind(struct init *init, struct op *op);
+
+/* masks.c */
+int prepare_null(struct init *init);
 int do_mask(struct init *init, struct op *op);
 int do_readonly(struct init *init, struct op *op);
+
+/* nodes.c */
 int do_mknod(struct init *init, struct op *op);
 
 /* root.c */

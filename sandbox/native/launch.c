@@ -294,24 +294,38 @@ static int v2_group(const struct settings *settings)
     return -1;
 }
 
-/* Cloned straight into its v2 group; where the kernel does not, init joins like a v1 group. */
+/* For init to join its v2 group itself, like a v1 group. */
+static int open_v2_group(struct init *init, int group)
+{
+    const struct cgroup *cgroup = &init->settings->cgroups[group];
+
+    init->tasks_fds[group] = openat(cgroup->dir_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+    if (init->tasks_fds[group] < 0)
+        return fail(init->error, NULL, errno, "openat", cgroup->path);
+    prepare_kept(init);
+    return 0;
+}
+
+/* Cloned straight into its v2 group; where the kernel does not, init joins it. */
 static pid_t clone_into_group(struct init *init, struct launch *launch)
 {
     const struct settings *settings = init->settings;
     int group = v2_group(settings);
     pid_t pid;
 
-    if (group < 0)
-        return clone_init(settings->namespaces, -1, &launch->pidfd);
-    pid = clone_init(settings->namespaces, settings->cgroups[group].dir_fd, &launch->pidfd);
-    if (pid >= 0 || pid == -EAGAIN || pid == -ENOMEM)
-        return pid;
-    init->tasks_fds[group] =
-        openat(settings->cgroups[group].dir_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
-    if (init->tasks_fds[group] < 0)
-        return fail(init->error, NULL, errno, "openat", settings->cgroups[group].path);
-    prepare_kept(init);
-    return clone_init(settings->namespaces, -1, &launch->pidfd);
+    if (group >= 0 && !init->late_pid) {
+        pid = clone_init(settings->namespaces, settings->cgroups[group].dir_fd, &launch->pidfd);
+        if (pid >= 0 || pid == -EAGAIN || pid == -ENOMEM)
+            return pid;
+    }
+    if (group >= 0) {
+        int result = open_v2_group(init, group);
+
+        if (result < 0)
+            return result;
+    }
+    return init->late_pid ? clone_late(init, &launch->pidfd)
+                          : clone_init(settings->namespaces, -1, &launch->pidfd);
 }
 
 /* Field 22; the name in field 2 may hold anything, so counting begins after its last ")". */
@@ -391,6 +405,8 @@ static int start(struct init *init, struct launch *launch, int *sync_fd)
     if (pid < 0)
         return fail(init->error, NULL, -pid, "clone3", "");
     launch->pid = pid;
+    if (launch->pidfd < 0)
+        return fail(init->error, NULL, EMFILE, "pidfd_open", "");
     result = release(init, *sync_fd, pid);
     return result < 0 ? result : read_start_time(launch, init->error);
 }

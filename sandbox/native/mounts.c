@@ -1,4 +1,4 @@
-/* Mounts below the container's root: file systems, binds, masks, device nodes.
+/* Mounts below the container's root: file systems and binds.
  *
  * Runs in init, in a mount namespace of its own (checked), with "/" no longer shared with the
  * host.  A mount is made detached, given its attributes, and only then attached to a descriptor
@@ -11,15 +11,11 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/sysmacros.h>
-
-#define NULL_MAJOR 1
-#define NULL_MINOR 3
 
 /* The kernel's MS_* where libc's header does not have them all. */
 #define OLD_NOSYMFOLLOW 256ul
 
-static int no_namespace(struct init *init, const struct op *op, const char *path)
+int no_namespace(struct init *init, const struct op *op, const char *path)
 {
     return fail(init->error, op, EPERM, "mount", path);
 }
@@ -85,7 +81,7 @@ int old_mount_on(struct init *init, const char *source, int target, const char *
     return or_errno(mount(source, name, fstype, flags, data));
 }
 
-static int old_bind(struct init *init, int source, int target, bool recursive)
+int old_bind(struct init *init, int source, int target, bool recursive)
 {
     char name[40] = "self/fd/", number[24];
 
@@ -94,7 +90,7 @@ static int old_bind(struct init *init, int source, int target, bool recursive)
 }
 
 /* A remount by mount(2) replaces all flags, and in a user namespace must keep those inherited. */
-static int old_attributes(struct init *init, int fd, uint64_t attributes)
+int old_attributes(struct init *init, int fd, uint64_t attributes)
 {
     struct statvfs info;
     unsigned long flags = old_flags(attributes);
@@ -428,200 +424,4 @@ int do_bind(struct init *init, struct op *op)
     else
         result = bind_new(init, tree, target, attributes, propagation, flags, &call);
     return result < 0 ? fail(init->error, op, -result, call, path) : 0;
-}
-
-/* ---- masked and read-only paths ---- */
-
-static bool is_null_device(int fd)
-{
-    struct stat info;
-
-    return fstat(fd, &info) == 0 && S_ISCHR(info.st_mode) &&
-           info.st_rdev == makedev(NULL_MAJOR, NULL_MINOR);
-}
-
-/* A mount of the host's /dev/null.  Taken before the pivot; the container's own could be a link. */
-int prepare_null(struct init *init)
-{
-    if (init->null_fd >= 0)
-        return 0;
-    if (init->pivoted)
-        return -ENOENT;
-    if (!init->old_mount) {
-        init->null_fd = sys_open_tree(AT_FDCWD, "/dev/null", OPEN_TREE_CLONE);
-        init->old_mount = init->null_fd == -ENOSYS;
-    }
-    if (init->old_mount)
-        init->null_fd = or_errno(open("/dev/null", O_PATH | O_NOFOLLOW | O_CLOEXEC));
-    if (init->null_fd < 0)
-        return init->null_fd;
-    return is_null_device(init->null_fd) ? 0 : -ENXIO;
-}
-
-/* The first use attaches the mount itself; later ones clone it, which the kernel allows of a mount
- * that is attached in this namespace. */
-static int attach_shared(int fd, bool *attached, int target)
-{
-    cleanup_fd int clone = -1;
-    int result;
-
-    if (!*attached) {
-        result = sys_move_mount(fd, target);
-        *attached = result == 0;
-        return result;
-    }
-    clone = sys_open_tree(fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);
-    return clone < 0 ? clone : sys_move_mount(clone, target);
-}
-
-static int mask_file(struct init *init, int target)
-{
-    int result = prepare_null(init);
-
-    if (result < 0)
-        return result;
-    if (init->old_mount)
-        return old_bind(init, init->null_fd, target, false);
-    return attach_shared(init->null_fd, &init->null_attached, target);
-}
-
-static int mask_folder(struct init *init, int target)
-{
-    static const struct wish EMPTY = {
-        .fstype = "tmpfs",
-        .source = "tmpfs",
-        .attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
-        .options = "nr_inodes=1\0mode=755",
-        .option_count = 2,
-    };
-    const char *call;
-
-    if (!init->old_mount && init->empty_fd < 0) {
-        init->empty_fd = make_detached(&EMPTY, &call);
-        init->old_mount = init->empty_fd == -ENOSYS;
-        if (init->empty_fd < 0 && !init->old_mount)
-            return init->empty_fd;
-    }
-    if (init->old_mount)
-        return old_mount_on(init, "tmpfs", target, "tmpfs", old_flags(EMPTY.attributes),
-                            "nr_inodes=1,mode=755");
-    return attach_shared(init->empty_fd, &init->empty_attached, target);
-}
-
-int do_mask(struct init *init, struct op *op)
-{
-    struct op cursor = *op;
-    const char *path = op_string(&cursor);
-    cleanup_fd int target = -1;
-    struct stat info;
-    int result;
-
-    if (!init->new_mounts)
-        return no_namespace(init, op, path);
-    target = target_open(init, path, TARGET_EXISTING);
-    if (target == -ENOENT || target == -ENOTDIR)
-        return 0;
-    if (target < 0)
-        return fail(init->error, op, -target, "openat2", path);
-    if (fstat(target, &info) < 0)
-        return fail(init->error, op, errno, "fstat", path);
-    result = S_ISDIR(info.st_mode) ? mask_folder(init, target) : mask_file(init, target);
-    return result < 0 ? fail(init->error, op, -result, "mask", path) : 0;
-}
-
-static int readonly_old(struct init *init, int target, const char *path)
-{
-    cleanup_fd int mounted = -1;
-    int result = old_bind(init, target, target, true);
-
-    if (result < 0)
-        return result;
-    mounted = target_open(init, path, TARGET_EXISTING);
-    return mounted < 0 ? mounted : old_attributes(init, mounted, MOUNT_ATTR_RDONLY);
-}
-
-int do_readonly(struct init *init, struct op *op)
-{
-    struct op cursor = *op;
-    const char *path = op_string(&cursor);
-    cleanup_fd int target = -1, tree = -1;
-    int result;
-
-    if (!init->new_mounts)
-        return no_namespace(init, op, path);
-    target = target_open(init, path, TARGET_EXISTING);
-    if (target == -ENOENT || target == -ENOTDIR)
-        return 0;
-    if (target < 0)
-        return fail(init->error, op, -target, "openat2", path);
-    if (!init->old_mount) {
-        tree = sys_open_tree(target, "", OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE);
-        init->old_mount = tree == -ENOSYS;
-    }
-    if (init->old_mount) {
-        result = readonly_old(init, target, path);
-        return result < 0 ? fail(init->error, op, -result, "mount", path) : 0;
-    }
-    if (tree < 0)
-        return fail(init->error, op, -tree, "open_tree", path);
-    result = set_attributes(tree, MOUNT_ATTR_RDONLY, true);
-    if (result < 0)
-        return fail(init->error, op, -result, "mount_setattr", path);
-    result = sys_move_mount(tree, target);
-    return result < 0 ? fail(init->error, op, -result, "move_mount", path) : 0;
-}
-
-/* ---- device nodes ---- */
-
-/* In a user namespace nodes cannot be made; the host's own is bound in its place. */
-static int bind_node(struct init *init, int parent, const char *name, mode_t type, dev_t device)
-{
-    char path[NAME_MAX + 8] = "/dev/";
-    cleanup_fd int source = -1, target = -1;
-    struct stat info;
-
-    if (init->pivoted || strlen(name) > NAME_MAX)
-        return -EPERM;
-    strcat(path, name);
-    source = init->old_mount ? or_errno(open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC))
-                             : sys_open_tree(AT_FDCWD, path, OPEN_TREE_CLONE);
-    if (source < 0)
-        return source;
-    if (fstat(source, &info) < 0 || (info.st_mode & S_IFMT) != type || info.st_rdev != device)
-        return -ENXIO;
-    if (mknodat(parent, name, S_IFREG | 0666, 0) < 0)
-        return -errno;
-    target = or_errno(openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
-    if (target < 0)
-        return target;
-    return init->old_mount ? old_bind(init, source, target, false) : sys_move_mount(source, target);
-}
-
-int do_mknod(struct init *init, struct op *op)
-{
-    struct op cursor = *op;
-    const char *path = op_string(&cursor), *name;
-    mode_t mode = (mode_t)op_integer(&cursor);
-    unsigned major = (unsigned)op_integer(&cursor);
-    unsigned minor = (unsigned)op_integer(&cursor);
-    int64_t uid = op_integer(&cursor);
-    int64_t gid = op_integer(&cursor);
-    cleanup_fd int close_this = -1;
-    dev_t device = S_ISCHR(mode) || S_ISBLK(mode) ? makedev(major, minor) : 0;
-    int parent = target_parent(init, path, &name, &close_this);
-    int result;
-
-    if (parent < 0)
-        return fail(init->error, op, -parent, "openat2", path);
-    /* init's umask is 0, so the mode is what was asked for. */
-    if (mknodat(parent, name, mode, device) < 0) {
-        if (errno != EPERM || !init->new_mounts || device == 0)
-            return fail(init->error, op, errno, "mknodat", path);
-        result = bind_node(init, parent, name, mode & S_IFMT, device);
-        return result < 0 ? fail(init->error, op, -result, "mknodat", path) : 0;
-    }
-    if ((uid != 0 || gid != 0) &&
-        fchownat(parent, name, (uid_t)uid, (gid_t)gid, AT_SYMLINK_NOFOLLOW) < 0)
-        return fail(init->error, op, errno, "fchownat", path);
-    return 0;
 }

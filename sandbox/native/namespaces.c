@@ -44,6 +44,64 @@ pid_t clone_init(uint64_t namespaces, int cgroup_fd, int *pidfd)
         syscall(SYS_clone, namespaces | CLONE_PIDFD | SIGCHLD, NULL, pidfd, NULL, NULL));
 }
 
+/* setns() to the kind, where the plan joins one. */
+static int join_kind(struct init *init, uint64_t kind)
+{
+    const struct settings *settings = init->settings;
+
+    for (int i = 0; i < settings->join_count; i++) {
+        if (settings->joins[i].kind != kind || init->join_fds[i] < 0)
+            continue;
+        if (setns(init->join_fds[i], (int)kind) < 0)
+            return -errno;
+        close_fd(&init->join_fds[i]);
+    }
+    return 0;
+}
+
+/* Init's maker: in the user namespace it may join the pid namespace, and its child is in both.  The
+ * child is the monitor's, not its own. */
+static pid_t make_late(struct init *init)
+{
+    int result = join_kind(init, NS_USER);
+
+    if (result == 0)
+        result = join_kind(init, NS_PID);
+    if (result < 0)
+        return result;
+    return or_errno(syscall(SYS_clone, CLONE_PARENT | SIGCHLD, NULL, NULL, NULL, NULL));
+}
+
+/* As clone_init(), by way of a process that makes init where it has the authority, and ends. */
+pid_t clone_late(struct init *init, int *pidfd)
+{
+    pid_t answer = -EPIPE, maker;
+    int ends[2];
+
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return -errno;
+    maker = or_errno(syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL));
+    if (maker == 0) {
+        answer = make_late(init);
+        if (answer == 0)
+            return 0;
+        _exit(write(ends[1], &answer, sizeof answer) == sizeof answer ? 0 : 1);
+    }
+    close(ends[1]);
+    if (maker < 0) {
+        close(ends[0]);
+        return maker;
+    }
+    while (waitpid(maker, NULL, 0) < 0 && errno == EINTR)
+        ;
+    if (read(ends[0], &answer, sizeof answer) != sizeof answer)
+        answer = -EPIPE;
+    close(ends[0]);
+    if (answer > 0)
+        *pidfd = or_errno(syscall(NR_PIDFD_OPEN, answer, 0));
+    return answer;
+}
+
 static int write_proc(pid_t pid, const char *name, const char *text)
 {
     char path[64];
@@ -102,39 +160,38 @@ static int run_map_helper(const char *program, pid_t pid, const char *map)
     return WIFEXITED(status) && WEXITSTATUS(status) == 127 ? -ENOENT : -EPERM;
 }
 
-static int write_map(pid_t pid, const char *file, const char *helper, const char *map)
+static bool is_own_id_alone(const char *map, unsigned own)
 {
-    int result = write_proc(pid, file, map);
+    unsigned inside, outside, count;
+    char more;
 
-    /* Only the caller's own id may be mapped without authority; more is the helper's to allow. */
-    if (result == -EPERM && geteuid() != 0)
-        result = run_map_helper(helper, pid, map);
-    return result;
+    return sscanf(map, "%u %u %u %c", &inside, &outside, &count, &more) == 3 && outside == own &&
+           count == 1;
+}
+
+/* Only the caller's own id may be mapped without authority; more is for the helpers to allow. */
+static int write_map(pid_t pid, const char *file, const char *helper, const char *map, unsigned own)
+{
+    if (geteuid() == 0 || is_own_id_alone(map, own))
+        return write_proc(pid, file, map);
+    return run_map_helper(helper, pid, map);
 }
 
 int write_id_maps(pid_t pid, const struct settings *settings, struct error_record *error)
 {
-    int result;
+    int result = 0;
 
     if (settings->uid_map == NULL)
         return 0;
-    if (geteuid() != 0) {
-        result = write_proc(pid, "gid_map", settings->gid_map);
-        if (result == -EPERM) {
-            /* A caller who could drop groups could reach files that a group is kept from. */
-            bool helper =
-                strchr(settings->gid_map, '\n') != NULL && strchr(settings->gid_map, '\n')[1] != 0;
-            if (helper)
-                result = run_map_helper("newgidmap", pid, settings->gid_map);
-            else if ((result = write_proc(pid, "setgroups", "deny")) == 0)
-                result = write_map(pid, "gid_map", "newgidmap", settings->gid_map);
-        }
-    } else {
-        result = write_proc(pid, "gid_map", settings->gid_map);
-    }
+    /* A caller who could drop groups could reach files that a group is kept from. */
+    if (geteuid() != 0 && is_own_id_alone(settings->gid_map, getegid()))
+        result = write_proc(pid, "setgroups", "deny");
+    if (result < 0)
+        return fail(error, NULL, -result, "write", "setgroups");
+    result = write_map(pid, "gid_map", "newgidmap", settings->gid_map, getegid());
     if (result < 0)
         return fail(error, NULL, -result, "write", "gid_map");
-    result = write_map(pid, "uid_map", "newuidmap", settings->uid_map);
+    result = write_map(pid, "uid_map", "newuidmap", settings->uid_map, geteuid());
     return result < 0 ? fail(error, NULL, -result, "write", "uid_map") : 0;
 }
 
@@ -167,27 +224,30 @@ int open_user_namespace(const struct settings *settings, struct error_record *er
     return result < 0 ? result : fd;
 }
 
+static const char *join_path(const struct settings *settings, uint64_t kind)
+{
+    for (int i = 0; i < settings->join_count; i++)
+        if (settings->joins[i].kind == kind)
+            return settings->joins[i].path;
+    return "";
+}
+
 /* The user namespace first, for the authority over the others; the mount namespace last, because
  * it changes what paths mean.  The monitor has joined the pid namespace already: it holds for
  * children only. */
 int join_namespaces(struct init *init)
 {
     static const unsigned ORDER[] = {NS_USER, NS_IPC, NS_UTS, NS_NET, NS_TIME, NS_CGROUP, NS_MOUNT};
-    const struct settings *settings = init->settings;
 
-    if (settings->join_count == 0)
-        return 0;
     for (size_t i = 0; i < sizeof ORDER / sizeof *ORDER; i++) {
-        for (int j = 0; j < settings->join_count; j++) {
-            if (settings->joins[j].kind != ORDER[i] || init->join_fds[j] < 0)
-                continue;
-            if (setns(init->join_fds[j], (int)ORDER[i]) < 0)
-                return fail(init->error, NULL, errno, "setns", settings->joins[j].path);
-            if (ORDER[i] == NS_USER) {
-                int result = become_mapped_root(init);
-                if (result < 0)
-                    return result;
-            }
+        int result = join_kind(init, ORDER[i]);
+
+        if (result < 0)
+            return fail(init->error, NULL, -result, "setns", join_path(init->settings, ORDER[i]));
+        if (ORDER[i] == NS_USER && init->joined_user) {
+            result = become_mapped_root(init);
+            if (result < 0)
+                return result;
         }
     }
     return 0;

@@ -56,6 +56,22 @@ static bool is_own_namespace(int fd, uint64_t kind)
     return false;
 }
 
+/* setns of a pid namespace holds for children, so the monitor does it for init.  Without authority
+ * over it here, it is init's maker in the joined user namespace who has it. */
+static int join_pid(const struct settings *settings, struct init *init, struct error_record *error)
+{
+    for (int i = 0; i < settings->join_count; i++) {
+        if (settings->joins[i].kind != NS_PID || init->join_fds[i] < 0)
+            continue;
+        if (setns(init->join_fds[i], (int)NS_PID) == 0)
+            continue;
+        if (errno != EPERM || !init->joined_user)
+            return fail(error, NULL, errno, "setns", settings->joins[i].path);
+        init->late_pid = true;
+    }
+    return 0;
+}
+
 static int open_joins(const struct settings *settings, struct init *init,
                       struct error_record *error)
 {
@@ -73,10 +89,11 @@ static int open_joins(const struct settings *settings, struct init *init,
         /* A file that is no namespace, or another kind of one. */
         if (ioctl(fd, NS_GET_NSTYPE) != (int)kind)
             return fail(error, NULL, EINVAL, "ioctl", path);
-        if (is_own_namespace(fd, kind))
+        if (is_own_namespace(fd, kind)) {
             close_fd(&init->join_fds[i]);
-        else if (kind == NS_PID && setns(fd, (int)NS_PID) < 0)
-            return fail(error, NULL, errno, "setns", path);
+            continue;
+        }
+        init->joined_user |= kind == NS_USER;
     }
     return 0;
 }
@@ -327,6 +344,8 @@ int prepare(const struct plan *plan, struct settings *settings, struct init *ini
         result = open_cgroups(settings, init, error);
     if (result == 0)
         result = open_joins(settings, init, error);
+    if (result == 0)
+        result = join_pid(settings, init, error);
     if (result == 0 && settings->disk_path != NULL) {
         init->disk_fd = disk_mount(settings, error);
         result = init->disk_fd < 0 ? init->disk_fd : 0;

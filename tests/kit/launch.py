@@ -16,7 +16,20 @@ from sandbox.native.plan import Op, op
 
 DRIVER_SOURCE = str(Path(__file__).with_name("launch_driver.c"))
 APPLETS = (
-    *("sh", "true", "cat", "ls", "readlink", "mount", "id", "echo", "pwd", "sleep", "stat", "touch"),
+    *(
+        "sh",
+        "true",
+        "cat",
+        "ls",
+        "readlink",
+        "mount",
+        "id",
+        "echo",
+        "pwd",
+        "sleep",
+        "stat",
+        "touch",
+    ),
     *("kill", "ps", "tty", "stty", "env", "mkdir", "rm", "umount", "grep", "wc", "hostname", "seq"),
     *("chmod", "test", "ln", "mknod", "head", "nice", "usleep", "trap", "ulimit", "ip", "unshare"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,19 +43,17 @@ def drivers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 @pytest.fixture
-def box(drivers: Callable[[str], Path], tmp_path: Path) -> Iterator[Box]:
-    yield Box(driver=drivers(""), folder=tmp_path / "box").make()
+def box(drivers: Callable[[str], Path], tmp_path: Path) -> Box:
+    return Box(driver=drivers(""), folder=tmp_path / "box").make()
 
 
 @pytest.fixture
-def old_box(drivers: Callable[[str], Path], tmp_path: Path) -> Iterator[Box]:
+def old_box(drivers: Callable[[str], Path], tmp_path: Path) -> Box:
     """The same with mount(2) only."""
-    yield Box(driver=drivers("old-mount"), folder=tmp_path / "box").make()
+    return Box(driver=drivers("old-mount"), folder=tmp_path / "box").make()
 
 
 @pytest.fixture(params=["", "old-mount"])
-def any_box(
-    request: pytest.FixtureRequest, drivers: Callable[[str], Path], tmp_path: Path
-) -> Iterator[Box]:
+def any_box(request: pytest.FixtureRequest, drivers: Callable[[str], Path], tmp_path: Path) -> Box:
     """One after the other: the new mount calls, and mount(2)."""
-    yield Box(driver=drivers(request.param), folder=tmp_path / "box").make()
+    return Box(driver=drivers(request.param), folder=tmp_path / "box").make()

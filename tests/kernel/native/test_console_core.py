@@ -41,9 +41,7 @@ def test_terminal_is_bound_on_dev_console(any_box: Box) -> None:
 
 
 def test_terminal_of_a_reaped_program_is_in_its_foreground(box: Box) -> None:
-    outcome = box.shell(
-        "cat /proc/$$/stat", settings=TTY, before=CONSOLE, flags=plan.EXEC_INIT
-    )
+    outcome = box.shell("cat /proc/$$/stat", settings=TTY, before=CONSOLE, flags=plan.EXEC_INIT)
 
     fields = outcome.out.rpartition(")")[2].split()
     assert fields[2] == fields[5] == "2", outcome  # process group, and the terminal's

@@ -126,7 +126,10 @@ def test_program_leads_a_session_of_its_own(box: Box) -> None:
 
 def test_exit_status_and_signal_are_the_programs(box: Box) -> None:
     assert box.shell("exit 7").status == 7
-    assert box.shell("kill -9 $$; sleep 1; exit 3", namespaces=launch.ALL & ~launch.NEWPID).status == 137
+    assert (
+        box.shell("kill -9 $$; sleep 1; exit 3", namespaces=launch.ALL & ~launch.NEWPID).status
+        == 137
+    )
 
 
 def test_container_dies_with_the_monitor(box: Box) -> None:
@@ -183,9 +186,7 @@ def test_mount_operations_need_a_mount_namespace_of_their_own(box: Box, missing:
 
 
 def test_hostname_needs_a_uts_namespace_of_its_own(box: Box) -> None:
-    outcome = box.run(
-        "true", namespaces=launch.ALL & ~launch.NEWUTS, before=(op("hostname", "x"),)
-    )
+    outcome = box.run("true", namespaces=launch.ALL & ~launch.NEWUTS, before=(op("hostname", "x"),))
 
     assert outcome.failure is not None
     assert outcome.failure.step == step("hostname")

@@ -143,7 +143,9 @@ def test_root_readonly_leaves_what_is_mounted_below_writable(any_box: Box) -> No
 
 def test_folder_as_the_root(any_box: Box) -> None:
     outcome = any_box.shell(
-        "touch /made; pwd", root=op("root_bind", str(any_box.image), 0), after=(op("workdir", "/", 0),)
+        "touch /made; pwd",
+        root=op("root_bind", str(any_box.image), 0),
+        after=(op("workdir", "/", 0),),
     )
 
     assert outcome.out == "/\n", outcome
@@ -164,7 +166,9 @@ def test_hosts_root_as_the_lowest_layer(box: Box) -> None:
     upper, work = str(box.upper), str(box.folder / "work")
     root = op("root_overlay", ("/",), upper, work, plan.OVERLAY_HOST_ROOT)
 
-    outcome = box.shell(f"cat /etc/hostname; echo x >{name}", root=root, env=("PATH=/usr/bin:/bin",))
+    outcome = box.shell(
+        f"cat /etc/hostname; echo x >{name}", root=root, env=("PATH=/usr/bin:/bin",)
+    )
 
     assert outcome.out == Path("/etc/hostname").read_text(), outcome
     assert not Path(name).exists()
@@ -209,8 +213,12 @@ def test_disk_image_bounds_the_writable_layer(box: Box, disk: Path) -> None:
     root = op("root_overlay", (str(box.image),), "", "", 0)
     setting = op("disk", str(disk), "ext4", "")
 
-    first = box.shell("head -c 40000000 /bin/busybox /dev/zero >/big; echo $?; echo y >/small; rm /big; echo y >/small",
-                      root=root, settings=(setting,), before=(op("mknod", "/dev/zero", 0o20666, 1, 5, 0, 0),))
+    first = box.shell(
+        "cat /dev/zero >/big; rm /big; echo y >/small",
+        root=root,
+        settings=(setting,),
+        before=(op("mknod", "/dev/zero", 0o20666, 1, 5, 0, 0),),
+    )
     second = box.shell("cat /small", root=root, settings=(setting,))
 
     assert "No space" in first.err, first
@@ -235,7 +243,9 @@ def test_failed_launch_frees_the_loop_device(box: Box, disk: Path) -> None:
 def test_attributes_and_options_of_a_file_system(any_box: Box) -> None:
     outcome = _seen(
         any_box,
-        op("mount", "tmpfs", "tmpfs", "/data", NOSUID | NODEV | NOEXEC, ("size=64k", "mode=700"), 0),
+        op(
+            "mount", "tmpfs", "tmpfs", "/data", NOSUID | NODEV | NOEXEC, ("size=64k", "mode=700"), 0
+        ),
     )
 
     assert {"rw", "nosuid", "nodev", "noexec"} <= set(_options(outcome, "/data"))
@@ -243,7 +253,9 @@ def test_attributes_and_options_of_a_file_system(any_box: Box) -> None:
 
 
 def test_unknown_option_is_an_error(any_box: Box) -> None:
-    outcome = any_box.run("true", before=(op("mount", "tmpfs", "tmpfs", "/x", 0, ("nonsense=1",), 0),))
+    outcome = any_box.run(
+        "true", before=(op("mount", "tmpfs", "tmpfs", "/x", 0, ("nonsense=1",), 0),)
+    )
 
     assert outcome.failure is not None
     assert outcome.failure.errno == errno.EINVAL
@@ -269,6 +281,37 @@ def test_sysfs_and_mqueue(any_box: Box) -> None:
     )
 
     assert outcome.out == "/sys/class/net/lo\n/dev/mqueue\n"
+
+
+def test_cgroups_are_seen_from_their_own_namespace(any_box: Box) -> None:
+    mounts = [op("mount", "tmpfs", "cgroup", "/sys/fs/cgroup", launch.SAFE, ("mode=755",), 0)]
+    points = []
+    for kind, options, path in requires.cgroup_mounts():
+        point = (
+            f"/sys/fs/cgroup/{path.name}" if path != Path("/sys/fs/cgroup") else "/sys/fs/cgroup"
+        )
+        points.append(point)
+        names = [each for each in options if each not in ("rw", "ro", "nsdelegate")]
+        wanted = ("none", *names) if any("=" in each for each in names) else names
+        mounts.append(
+            op(
+                "mount",
+                kind,
+                kind,
+                point,
+                launch.SAFE | RDONLY,
+                wanted if kind == "cgroup" else (),
+                0,
+            )
+        )
+
+    outcome = any_box.shell("cat /proc/self/mountinfo", before=(op("cgroup_namespace"), *mounts))
+
+    assert outcome.status == 0, outcome
+    for point in points:
+        assert "ro" in _options(outcome, point)
+    roots = {line.split()[3] for line in outcome.out.splitlines() if " - cgroup" in line}
+    assert roots == {"/"}
 
 
 def test_tmpfs_is_filled_from_the_image(any_box: Box) -> None:
@@ -397,7 +440,9 @@ def test_masked_paths(any_box: Box) -> None:
     (any_box.image / "srv/file").write_text("seen\n")
     (any_box.image / "one").write_text("seen\n")
     (any_box.image / "two").write_text("seen\n")
-    masks = [op("mask", path) for path in ("/srv", "/proc/acpi", "/one", "/two", "/absent", "/one/x")]
+    masks = [
+        op("mask", path) for path in ("/srv", "/proc/acpi", "/one", "/two", "/absent", "/one/x")
+    ]
 
     for before, after in (((*masks,), ()), ((), (*masks,)), ((*masks[:3],), (*masks[3:],))):
         if any_box.driver.name.endswith("old-mount") and after:

@@ -51,7 +51,14 @@ def test_groups_of_the_caller_are_not_inherited(box: Box) -> None:
 
 @pytest.mark.parametrize(
     ("uid", "gid", "groups"),
-    [(-1, 0, ()), (0, -1, ()), (1 << 32, 0, ()), (0xFFFFFFFF, 0, ()), (0, 0, (-1,)), (0, 0, (1 << 40,))],
+    [
+        (-1, 0, ()),
+        (0, -1, ()),
+        (1 << 32, 0, ()),
+        (0xFFFFFFFF, 0, ()),
+        (0, 0, (-1,)),
+        (0, 0, (1 << 40,)),
+    ],
 )
 def test_ids_that_mean_unchanged_or_wrap_are_refused(
     box: Box, uid: int, gid: int, groups: tuple[int, ...]
@@ -80,8 +87,14 @@ def test_user_has_no_capabilities_unless_ambient(box: Box) -> None:
     plain = _seen(box, ids, op("capabilities", bound, bound, bound, 0, 0))
     ambient = _seen(box, ids, op("capabilities", bound, bind, bind, bind, bind))
 
-    assert (plain["CapEff"], plain["CapPrm"], plain["CapBnd"]) == ("0" * 16, "0" * 16, f"{bound:016x}")
-    assert [ambient[key] for key in ("CapEff", "CapPrm", "CapInh", "CapAmb")] == [f"{bind:016x}"] * 4
+    assert (plain["CapEff"], plain["CapPrm"], plain["CapBnd"]) == (
+        "0" * 16,
+        "0" * 16,
+        f"{bound:016x}",
+    )
+    assert [ambient[key] for key in ("CapEff", "CapPrm", "CapInh", "CapAmb")] == [
+        f"{bind:016x}"
+    ] * 4
 
 
 def test_capability_that_is_not_to_be_had_is_an_error(box: Box) -> None:
@@ -143,7 +156,10 @@ def test_damaged_filter_is_an_error(box: Box, program: bytes) -> None:
 def test_limits_are_lowered(box: Box) -> None:
     outcome = box.shell(
         "ulimit -n; ulimit -c",
-        after=(op("rlimit", resource.RLIMIT_NOFILE, 100, 200), op("rlimit", resource.RLIMIT_CORE, 0, 0)),
+        after=(
+            op("rlimit", resource.RLIMIT_NOFILE, 100, 200),
+            op("rlimit", resource.RLIMIT_CORE, 0, 0),
+        ),
     )
 
     assert outcome.out.split() == ["100", "0"]

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,10 @@ def test_layers_of_the_mapped_ids_need_no_id_mapped_mounts(box: Box) -> None:
         os.chown(path, 100000, 100000, follow_symlinks=False)
 
     outcome = box.shell(
-        "stat -c %u /bin/busybox; touch /mine", namespaces=ALL, settings=RANGE, root=_idmapped(box, 0)
+        "stat -c %u /bin/busybox; touch /mine",
+        namespaces=ALL,
+        settings=RANGE,
+        root=_idmapped(box, 0),
     )
 
     assert outcome.out == "0\n", outcome
@@ -203,30 +207,34 @@ def test_whole_set_up_in_a_user_namespace(box: Box) -> None:
     assert outcome.out.split() == ["1000", "1000", "/work/here", "inside", "/dev/pts/0"], outcome
 
 
+@contextmanager
+def _opened(*paths: Path) -> Iterator[None]:
+    """The way to these paths is open to every user for a while."""
+    changed = []
+    for parent in {parent for path in paths for parent in path.parents}:
+        mode = stat.S_IMODE(parent.stat().st_mode)
+        if mode & 0o001 == 0:
+            changed.append((parent, mode))
+            parent.chmod(mode | 0o001)
+    try:
+        yield
+    finally:
+        for parent, mode in changed:
+            parent.chmod(mode)
+
+
 @pytest.fixture
 def user_box(box: Box) -> Iterator[Box]:
     """A box of an ordinary user's, who launches by ``setpriv``."""
     for path in (box.folder, *box.folder.rglob("*")):
         os.chown(path, 4321, 4321, follow_symlinks=False)
-    # The way there is open to this user.
-    opened = []
-    for parent in box.folder.parents:
-        if parent.stat().st_mode & 0o001 == 0:
-            opened.append((parent, parent.stat().st_mode))
-            parent.chmod(parent.stat().st_mode | 0o001)
-    for parent in box.driver.parents:
-        if parent.stat().st_mode & 0o001 == 0:
-            opened.append((parent, parent.stat().st_mode))
-            parent.chmod(parent.stat().st_mode | 0o001)
-    yield box
-    for parent, mode in opened:
-        parent.chmod(stat.S_IMODE(mode))
+    with _opened(box.folder, box.driver):
+        yield box
 
 
 def _as_user(box: Box, ops: tuple[Op, ...]) -> launch.Outcome:
-    prefix = ["setpriv", "--reuid", "4321", "--regid", "4321", "--clear-groups"]
     done = subprocess.run(
-        [*prefix, *box.command(ops, "--leaks")],
+        [*USER, *box.command(ops, "--leaks")],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -256,6 +264,84 @@ def test_ordinary_user_with_one_id(user_box: Box) -> None:
     assert (user_box.upper / "mine").stat().st_uid == 4321
 
 
+USER = ("setpriv", "--reuid", "4321", "--regid", "4321", "--clear-groups")
+
+
+@requires.unprivileged_user_namespaces
+def test_ordinary_user_joins_a_container_of_its_own(user_box: Box) -> None:
+    ids = (op("id_map", "0 4321 1\n", "0 4321 1\n"),)
+    ops = user_box.plan(
+        *("sh", "-c", "echo ready >/tmp/mark; echo; cat"),
+        namespaces=ALL,
+        settings=ids,
+        root=user_box.root(0),
+    )
+    with _holder(user_box, ops, *USER) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()
+        joined = (
+            op("id", "exec"),
+            op("folders", "", "", ""),
+            *_joins(children[0], "user", "mnt", "uts", "ipc", "pid", "net", "cgroup"),
+            op("workdir", "/tmp", 0),
+            op("ids", 0, 0, (0,)),
+            op(
+                "exec",
+                ("sh", "-c", "cat mark; cat /proc/1/comm; echo $$; id -u"),
+                ("PATH=/bin",),
+                0,
+            ),
+        )
+        outcome = _as_user(user_box, joined)
+        holder.stdin.close()
+        assert holder.wait(timeout=20) == 0
+
+    assert outcome.status == 0, outcome
+    words = outcome.out.split()
+    assert words[0] == "ready", outcome
+    assert int(words[2]) < 50
+    assert words[3] == "0"
+    assert outcome.descriptors[0] == outcome.descriptors[1]
+
+
+@requires.unprivileged_user_namespaces
+@requires.program("newuidmap")
+def test_ordinary_user_with_a_range_of_ids(box: Box, tmp_path: Path) -> None:
+    for path in (box.folder, *box.folder.rglob("*")):
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    (tmp_path / "sub").write_text("nobody:300000:65536\n")
+    maps = "0 65534 1\n1 300000 65536\n"
+    ops = box.plan(
+        *("sh", "-c", "touch /mine; id -u; cat /proc/self/setgroups"),
+        namespaces=ALL,
+        settings=(op("id_map", maps, maps),),
+        root=box.root(0),
+        mounts=(launch.PROC,),
+        before=(op("mkdir", "/srv", 0o1777, 0, 0),),
+        after=(op("ids", 5, 5, (5, 6)),),
+    )
+    # In a mount namespace of its own, where this user has a range and the way is open.
+    script = (
+        'mount --bind "$0/sub" /etc/subuid; mount --bind "$0/sub" /etc/subgid;'
+        "d=$1; shift; exec setpriv --reuid 65534 --regid 65534"
+        ' --clear-groups "$d" "$@"'
+    )
+    with _opened(box.folder, box.driver):
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", script, str(tmp_path), *box.command(ops, "--leaks")],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    outcome = launch.outcome(done.returncode, done.stdout, done.stderr)
+
+    assert outcome.out.split() == ["5", "allow"], outcome
+
+
 @requires.user_namespaces
 def test_map_is_needed_for_a_user_namespace(box: Box) -> None:
     outcome = box.run("true", namespaces=ALL)
@@ -276,9 +362,9 @@ def test_damaged_map_is_an_error_and_leaves_nothing(box: Box) -> None:
 # --- joining ---
 
 
-def _holder(box: Box, ops: tuple[Op, ...]) -> subprocess.Popen[bytes]:
+def _holder(box: Box, ops: tuple[Op, ...], *prefix: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        box.command(ops), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        [*prefix, *box.command(ops)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
     )
 
 
@@ -318,12 +404,18 @@ def test_program_joins_a_running_container(box: Box, user: bool) -> None:
             *_joins(children[0], *kinds),
             op("workdir", "/tmp", 0),
             op("ids", 0, 0, (0,)),
-            op("exec", ("sh", "-c", "cat mark; cat /proc/1/comm; echo $$; id -u"), ("PATH=/bin",), 0),
+            op(
+                "exec",
+                ("sh", "-c", "cat mark; cat /proc/1/comm; echo $$; id -u"),
+                ("PATH=/bin",),
+                0,
+            ),
         )
         outcome = other.launch(joined)
         holder.stdin.close()
         assert holder.wait(timeout=20) == 0
 
+    assert outcome.status == 0, outcome
     words = outcome.out.split()
     assert words[0] == "ready", outcome
     assert words[1] in ("sh", "cat")
@@ -375,7 +467,9 @@ def test_program_starts_in_its_groups(box: Box) -> None:
         settings.append(op("cgroup", version, ",".join(options), str(made[-1])))
     try:
         outcome = box.shell("cat /proc/self/cgroup", settings=settings)
-        inside = box.shell("cat /proc/1/cgroup", settings=settings, before=(op("cgroup_namespace"),))
+        inside = box.shell(
+            "cat /proc/1/cgroup", settings=settings, before=(op("cgroup_namespace"),)
+        )
     finally:
         for group in made:
             group.rmdir()

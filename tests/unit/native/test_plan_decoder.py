@@ -33,7 +33,8 @@ def test_comments_of_the_header_name_the_same_fields() -> None:
     lines = re.findall(r"\bOP_([A-Z_]+) = \d+,\s*/\* (?:nothing|(\w+): (.*)) \*/", HEADER)
 
     assert {
-        name.lower(): (kinds, tuple(names.split(", ")) if names else ()) for name, kinds, names in lines
+        name.lower(): (kinds, tuple(names.split(", ")) if names else ())
+        for name, kinds, names in lines
     } == {name: (kinds, names) for name, (_, kinds, names) in plan.OPS.items()}
 
 
@@ -41,7 +42,9 @@ def test_flags_and_bounds_have_the_same_values_in_the_header() -> None:
     in_c = {
         name: int(value)
         for name, value in re.findall(
-            r"#define ((?:STDIO|LIFETIME|OVERLAY|MOUNT|WORKDIR|EXEC)_\w+) (\d+)$", HEADER, re.MULTILINE
+            r"#define ((?:STDIO|LIFETIME|OVERLAY|MOUNT|WORKDIR|EXEC)_\w+) (\d+)$",
+            HEADER,
+            re.MULTILINE,
         )
     }
     in_python = {
@@ -101,7 +104,9 @@ def _raw(code: int, body: bytes) -> bytes:
     return struct.pack("<II", code, len(body)) + body
 
 
-def _plan(*parts: bytes, count: int | None = None, version: int = 1, magic: bytes = plan.MAGIC) -> bytes:
+def _plan(
+    *parts: bytes, count: int | None = None, version: int = 1, magic: bytes = plan.MAGIC
+) -> bytes:
     body = b"".join(parts)
     number = len(parts) if count is None else count
     return struct.pack("<8sIIII", magic, version, 24 + len(body), number, 0) + body
@@ -160,16 +165,24 @@ def test_decoder_refuses_what_breaks_the_format(decoder: Path) -> None:
         "fewer operations than said": _plan(_exec(), count=2),
         "too many operations": _plan(*[pivot] * 4096, _exec()),
         "bytes after the fields": _plan(_raw(111, bytes(8)), _exec()),
-        "a string that is too long": _plan(_raw(1, struct.pack("<I", 0xFFFFFFFF) + b"x\0\0\0"), _exec()),
+        "a string that is too long": _plan(
+            _raw(1, struct.pack("<I", 0xFFFFFFFF) + b"x\0\0\0"), _exec()
+        ),
         "a string without its NUL": _plan(_raw(1, struct.pack("<I", 4) + b"xxxx"), _exec()),
         "a string with a NUL": _plan(_raw(1, struct.pack("<I", 2) + b"\0x\0\0"), _exec()),
         "a field that is cut": _plan(_raw(1, string[:4]), _exec()),
         "an odd size": _plan(_raw(1, string + b"\0"), _exec()),
         "a vector with fewer strings": _plan(
-            _raw(126, struct.pack("<II", 2, 2) + b"x\0" + bytes(6) + struct.pack("<II", 0, 0) + bytes(8))
+            _raw(
+                126,
+                struct.pack("<II", 2, 2) + b"x\0" + bytes(6) + struct.pack("<II", 0, 0) + bytes(8),
+            )
         ),
         "a vector without its last NUL": _plan(
-            _raw(126, struct.pack("<II", 1, 2) + b"\0x" + bytes(6) + struct.pack("<II", 0, 0) + bytes(8))
+            _raw(
+                126,
+                struct.pack("<II", 1, 2) + b"\0x" + bytes(6) + struct.pack("<II", 0, 0) + bytes(8),
+            )
         ),
         "a list that is too long": _plan(
             _raw(122, bytes(16) + struct.pack("<II", 0x20000001, 0) + bytes(8)), _exec()
@@ -215,7 +228,9 @@ def test_decoder_survives_mutated_plans(decoder: Path) -> None:
     seeds = [
         plan.encode(_every_operation()),
         plan.encode([op("id", "x"), op("ids", 1, 2, (3, 4)), EXEC]),
-        plan.encode([op("root_overlay", ("/a", "/b"), "/u", "/w", 1), op("seccomp", bytes(64), 0), EXEC]),
+        plan.encode(
+            [op("root_overlay", ("/a", "/b"), "/u", "/w", 1), op("seccomp", bytes(64), 0), EXEC]
+        ),
     ]
 
     plans = [_mutate(chance, chance.choice(seeds)) for _ in range(MUTATIONS)]
