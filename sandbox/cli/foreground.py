@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import select
 
-from ..errors import MonitorLost
 from .errors import UNKNOWN_EXIT_CODE
 
 TYPE_CHECKING = False
@@ -35,7 +34,6 @@ PROXIED = (
 )
 WINDOW_CHANGED = _signal.SIGWINCH
 # For a message that has arrived already; 0 would not look at all.
-_AT_ONCE_S = 0.001
 
 
 class Signals:
@@ -92,20 +90,9 @@ def wait(attachment: Attachment, signals: Signals) -> ExitRecord:
             for number in signals.take():
                 attachment.signal(number)
         if attachment.fileno() in ready:
-            record = look(attachment)
+            record = attachment.poll()
             if record is not None:
                 return record
-
-
-def look(attachment: Attachment) -> ExitRecord | None:
-    """Hear what the monitor has to say: the end, or an answer to a request (then None)."""
-    try:
-        attachment._launch.wait(_AT_ONCE_S)
-    except TimeoutError:
-        return None
-    except MonitorLost:
-        pass  # what is known of its end is on the disk
-    return attachment.wait()
 
 
 def exit_code(record: ExitRecord) -> int:

@@ -10,7 +10,7 @@ repeated are lists.  A flag that was not given is not in the result.
 from __future__ import annotations
 
 from .errors import ArgumentCountError, FlagError, invalid
-from .table import REPEATED, SPELLINGS, UNBOUNDED
+from .table import OPTIONAL_WORDS, REPEATED, SPELLINGS, UNBOUNDED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,6 +90,10 @@ class _Reader:
         if equals:
             self._put(flag, value)
             return 0
+        if following is not None and following in OPTIONAL_WORDS.get(name, ()):
+            # The value of such a flag may be left out, so only its own words are taken for one.
+            self._put(flag, following)
+            return 1
         if self._put_without_value(flag):
             return 0
         if following is None:

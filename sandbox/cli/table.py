@@ -116,6 +116,9 @@ _CREATE_FLAGS: tuple[Flag, ...] = (
     ("workdir", "w", "string", "Working directory inside the container"),
 )
 
+# Words that are taken for the value of a flag whose value may be left out.
+OPTIONAL_WORDS = {"report": ("text", "json")}
+
 _RUN_FLAGS: tuple[Flag, ...] = (
     ("debug", "", "", "Print the launch plan before it is carried out"),
     ("detach", "d", "", "Run container in background and print container ID"),

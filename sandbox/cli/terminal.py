@@ -11,7 +11,7 @@ import os
 import select
 
 from ..errors import UsageError
-from .foreground import WINDOW_CHANGED, look
+from .foreground import WINDOW_CHANGED
 from .output import write_bytes
 
 TYPE_CHECKING = False
@@ -101,7 +101,7 @@ class Relay:
                         return None
                     pending = self._feed(passed)
             if attachment.fileno() in ready:
-                record = look(attachment)
+                record = attachment.poll()
                 if record is not None:
                     self._drain()
                     return record

@@ -33,7 +33,7 @@ def capture(engine: Engine, options: RunOptions, stdin: bytes | None, *, check: 
             os.set_blocking(mine, False)
             ours[name] = mine
             theirs.append(other)
-        container, launching = engine._create(options)
+        container, launching = engine.create_prepared(options)
         attachment = container.start_prepared(
             launching, (theirs[0], theirs[1], theirs[2]), with_launcher=True
         )

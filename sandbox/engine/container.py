@@ -14,7 +14,6 @@ from ..monitor import client, exitrecord
 from ..state import lock
 from ..state.document import read_bytes, remove_file, replace_bytes
 from . import sweep
-from .launching import Launching, kept_options
 from .result import Enforced
 from .signals import signal_number
 from .status import EXITED, PAUSED, RUNNING, Status, status_of
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from ..paths import Paths
     from ..state.containers import ContainerRecord
     from .engine import Engine
+    from .launching import Launching
     from .options import RunOptions, VolumeMount
 
 DEFAULT_STOP_TIMEOUT_S = 10.0
@@ -90,7 +90,9 @@ class Container:
     def options(self) -> RunOptions:
         """Everything that was asked for."""
         if self._options is None:
-            self._options = kept_options(self._record)
+            from .options import options_from_document
+
+            self._options = options_from_document(self._record.options)
         return self._options
 
     @property
@@ -146,6 +148,9 @@ class Container:
                     container=self.id,
                     status=status.word,
                 )
+            # Loads all that makes containers, which other verbs do without.
+            from .launching import Launching
+
             launching = Launching.again(self._engine, self._record, self.options)
             return self._start_locked(launching, stdio, size, with_launcher)
 
@@ -285,7 +290,8 @@ class Container:
         """Verdict, detail, receipt and enforcement of the last run."""
         record = self.last_exit()
         verdict, detail = exitrecord.verdict_of(record)
-        return verdict, detail, exitrecord.receipt_of(record), read_enforcement(self.folder)
+        receipt = exitrecord.receipt_of(record, layer_bytes=layer_bytes(self.folder))
+        return verdict, detail, receipt, read_enforcement(self.folder)
 
     # How
 
@@ -361,6 +367,12 @@ class Attachment:
             self._launch.resize(rows, columns)
         except MonitorLost:
             pass
+
+    def poll(self) -> ExitRecord | None:
+        """The end, if it has come; for one who saw `fileno` become readable."""
+        if self._record is None and not self._launch.is_over():
+            return None
+        return self.wait()
 
     def wait(self) -> ExitRecord:
         """Wait for the end; takes back what the run had, and removes an ``rm`` container."""

@@ -15,11 +15,7 @@ from ..paths import Paths
 from ..record import replace
 from ..state import containers, lock, names
 from . import etc, sweep
-from .capture import capture
-from .container import Attachment, Container
-from .launching import Launching
-from .options import RunOptions, options_document, parse_options
-from .root import Root
+from .container import Container
 from .status import status_of
 
 TYPE_CHECKING = False
@@ -32,6 +28,9 @@ if TYPE_CHECKING:
     from ..image.archive import Loaded
     from ..image.store import Image, ImageStore
     from ..state.containers import ContainerRecord
+    from .container import Attachment
+    from .launching import Launching
+    from .options import RunOptions
     from .result import RunResult
     from .status import Status
 
@@ -78,7 +77,8 @@ class Engine:
     def prepare(self) -> None:
         """Make the store's folders, mode 0700; cheap when they are there."""
         paths = self.paths
-        if not os.path.isdir(paths.staging):
+        if not os.path.isdir(paths.mount_points):
+            # Made last: where it is, the others are.
             _make_private(paths.root)
             for name in _FOLDERS:
                 _make_private(f"{paths.root}/{name}")
@@ -97,11 +97,18 @@ class Engine:
         Keywords are the options of ``run``, by their long names; see
         `sandbox.engine.options`.  Raises before anything is left behind.
         """
-        options = parse_options(image, command, keywords)
-        container, _launching = self._create(options)
+        # What makes containers is loaded when one is made: `ps` and `rm` do without.
+        from .options import parse_options
+
+        container, _launching = self.create_prepared(parse_options(image, command, keywords))
         return container
 
-    def _create(self, options: RunOptions) -> tuple[Container, Launching]:
+    def create_prepared(self, options: RunOptions) -> tuple[Container, Launching]:
+        """The same from parsed options, with all that was decided about the first start."""
+        from .launching import Launching
+        from .options import options_document
+        from .root import Root
+
         self.prepare()
         sweep.sweep(self.paths)
         root = Root.of_options(self, options)
@@ -149,8 +156,9 @@ class Engine:
         **keywords: Any,
     ) -> Attachment:
         """Create and start in one go; a container that cannot start stays, unless ``rm``."""
-        options = parse_options(image, command, keywords)
-        container, launching = self._create(options)
+        from .options import parse_options
+
+        container, launching = self.create_prepared(parse_options(image, command, keywords))
         return container.start_prepared(launching, stdio, size=size, with_launcher=with_launcher)
 
     def run(
@@ -171,6 +179,9 @@ class Engine:
         raises `RunFailed`.  A command that cannot be executed raises
         `ExecFailed`: there was no run.
         """
+        from .capture import capture
+        from .options import parse_options
+
         keywords.setdefault("rm", keywords.get("name") is None)
         keywords.setdefault("log_driver", "none" if keywords["rm"] else "file")
         if stdin is not None:

@@ -14,7 +14,7 @@ import time
 
 import cgroups
 
-from ..errors import HostLacks, LaunchFailed, LimitUnavailable, SandboxError, StoreFull
+from ..errors import HostLacks, LimitUnavailable, SandboxError, StoreFull
 from ..monitor import client
 from ..native.plan import describe, encode
 from ..runtime.launch import Disk, Group, LaunchSettings, Log, RootMount
@@ -22,7 +22,6 @@ from ..runtime.plan import compile_plan
 from ..state import lock
 from ..state.document import remove_file
 from . import disk, etc, journal
-from .options import options_from_document
 from .result import Enforced
 from .root import Root
 from .specify import seccomp_filter, specify
@@ -260,7 +259,7 @@ class Launching:
                 ),
                 tty=options.tty,
                 stdin_open=options.interactive,
-                stdin_once=options.interactive and is_attached,
+                stdin_once=options.interactive and is_attached and not options.tty,
                 rows=size[0],
                 columns=size[1],
                 log=Log(
@@ -304,13 +303,5 @@ class Launching:
         )
 
 
-def kept_options(record: ContainerRecord) -> RunOptions:
-    """The options in a container's document."""
-    return options_from_document(record.options)
-
-
 def _scaled(seconds: float | None, factor: int) -> int:
     return 0 if seconds is None else max(1, round(seconds * factor))
-
-
-__all__ = ["LaunchFailed", "Launching", "kept_options"]

@@ -166,7 +166,11 @@ def _sweep_containers(paths: Paths) -> None:
 
 def _sweep_trash(paths: Paths) -> None:
     """Trees of removed containers that nobody finished deleting."""
-    for name in os.listdir(paths.staging):
+    try:
+        found = os.listdir(paths.staging)
+    except FileNotFoundError:
+        return
+    for name in found:
         if name.startswith(TRASH):
             delete_tree(paths.staging, name)
 
