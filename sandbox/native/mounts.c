@@ -352,12 +352,11 @@ static int open_source(struct init *init, const struct op *op, const char *sourc
     return or_errno(open(source, O_PATH | O_CLOEXEC));
 }
 
-static int bind_new(const struct init *init, int tree, int target, uint64_t attributes,
-                    uint64_t propagation, int64_t flags, const char **call)
+static int bind_new(int tree, int target, uint64_t attributes, uint64_t propagation, int64_t flags,
+                    const char **call)
 {
     int result = 0;
 
-    (void)init;
     *call = "mount_setattr";
     if (attributes != 0)
         result = set_attributes(tree, attributes, (flags & MOUNT_RECURSIVE_ATTRIBUTES) != 0);
@@ -422,6 +421,6 @@ int do_bind(struct init *init, struct op *op)
     if (init->old_mount)
         result = bind_old(init, tree, path, target, attributes, propagation, flags, &call);
     else
-        result = bind_new(init, tree, target, attributes, propagation, flags, &call);
+        result = bind_new(tree, target, attributes, propagation, flags, &call);
     return result < 0 ? fail(init->error, op, -result, call, path) : 0;
 }
