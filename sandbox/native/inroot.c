@@ -221,6 +221,10 @@ static int open_at_once(int root, const char *path, int flags, mode_t mode, uint
 
         if (fd >= 0)
             return fd;
+        /* How filters of other container engines answer a call that they do not know; if it is
+         * meant, the slow way meets it as well. */
+        if (errno == EPERM)
+            break;
         if (errno != EAGAIN && errno != EINTR)
             return -errno;
     }

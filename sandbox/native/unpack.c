@@ -453,6 +453,9 @@ static int set_xattrs(struct unpack *u, int fd, const char *name)
         /* The filesystem has none of that kind, or links cannot have them. */
         if (error == -EOPNOTSUPP || (error == -EPERM && (is_rootless(u) || fd < 0)))
             u->result->passed_over++;
+        else if (error == -EINVAL)
+            return fault_damaged(u->fault, "invalid value of the extended attribute %s",
+                                 xattr->name);
         else if (error)
             return fault_system(u->fault, "setxattr", -error);
     }
@@ -957,6 +960,8 @@ static int set_default_acl(struct unpack *u, int fd, const struct directory *d)
         u->result->passed_over++;
         return 0;
     }
+    if (errno == EINVAL)
+        return fault_damaged(u->fault, "invalid default ACL");
     return fault_system(u->fault, "fsetxattr", errno);
 }
 

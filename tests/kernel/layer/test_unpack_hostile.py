@@ -568,6 +568,18 @@ def test_attribute_beyond_its_bound_is_refused(unpack: Unpacker) -> None:
             unpack(tar.archive(tar.pax([(b"SCHILY.xattr." + name, value)]), tar.file(b"f")))
 
 
+@requires.xattrs
+def test_attribute_that_the_kernel_refuses_is_refused(unpack: Unpacker) -> None:
+    for name in (b"security.capability", b"system.posix_acl_access", b"system.posix_acl_default"):
+        with pytest.raises(DamagedArchive):
+            unpack(
+                tar.archive(
+                    tar.pax([(b"SCHILY.xattr." + name, b"\2\0\0\0" + b"\xff" * 8)]),
+                    tar.directory(b"d"),
+                )
+            )
+
+
 # ---- sparse ----
 
 
