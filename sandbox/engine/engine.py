@@ -232,11 +232,13 @@ class Engine:
     def sweep(self) -> None:
         """Take back whatever the dead left."""
         sweep.sweep(self.paths, everything=True)
+        self.store.sweep_staging()
 
     # Images
 
     def images(self) -> tuple[Image, ...]:
-        """All images, newest first."""
+        """All images, newest first; what cannot be read is in ``store.problems``."""
+        self.store.sweep_staging()
         return self.store.images()
 
     def image(self, name: str) -> Image:

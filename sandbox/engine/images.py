@@ -40,7 +40,7 @@ def remove_image(engine: Engine, name: str, *, force: bool) -> tuple[tuple[str, 
                 users=tuple(each.id for each in running),
                 hint=f"`sandbox rm -f {running[0].name}` stops and removes that container",
             )
-        if users:
+        if users and not force:
             raise ObjectInUse(
                 f"conflict: unable to delete {short} (must be forced) - "
                 f"image is being used by stopped container {users[0].id[:12]}",
@@ -53,7 +53,7 @@ def remove_image(engine: Engine, name: str, *, force: bool) -> tuple[tuple[str, 
                 "image is referenced in multiple repositories",
                 hint=f"`sandbox rmi {' '.join(image.names)}` removes all of its names",
             )
-    gone = store.delete(image.id)
+    gone = store.delete(image.id, in_use=image.layers if users else ())
     return gone.untagged, image.id
 
 

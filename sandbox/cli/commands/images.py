@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .. import imageview, listing
+from .. import imageview, listing, output
 from ..containerview import parse_filters
 from ..output import write
 
@@ -16,6 +16,8 @@ def run(call: Call) -> int:
     options = call.options
     filters = parse_filters(options.get("filter", ()), imageview.FILTERS)
     found = imageview.select(call.engine, call.engine.images(), filters)
+    for problem in call.engine.store.problems:
+        output.error(f"warning: {problem.message}")
     digests = bool(options.get("digests"))
     text = options.get("format", "table")
     views = imageview.rows(
