@@ -1,0 +1,234 @@
+"""Publish ports of the host, so that they lead to an address behind a bridge.
+
+Two things make a published port.  `reserve` binds a socket to it, in the host's namespace, as any
+server would: so the kernel says whether it is free, picks one where none is asked for, and keeps
+other programs away as long as the sockets are open; whoever keeps the published service alive
+keeps them.  `publish` puts an element into a map of the table (see ``netns.nat``), which sends
+the packets on before they reach any socket; the client's address stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EADDRINUSE, EADDRNOTAVAIL
+
+from netns import model, nat, nftables
+from netns.errors import AddressNotHere, InvalidValue, NetnsError, PortTaken, RulesRefused
+from netns.model import PortMapping
+from netns.nftables import Element, Put, Take
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from types import TracebackType
+
+    from netns.namespace import Namespace
+
+ANY = ("", "0.0.0.0", "::")
+
+
+class Reservation:
+    """Ports of the host that are ours while the sockets are open."""
+
+    def __init__(self, mappings: tuple[PortMapping, ...], sockets: list[socket.socket]) -> None:
+        """Keep the sockets, one for each mapping; use `reserve`."""
+        self.mappings = mappings
+        self.sockets = sockets
+
+    def close(self) -> None:
+        """Give the ports back; a second time is nothing."""
+        while self.sockets:
+            self.sockets.pop().close()
+
+    def __enter__(self) -> Reservation:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def reserve(
+    mappings: tuple[PortMapping, ...], *, namespace: Namespace | None = None
+) -> Reservation:
+    """Bind the port of each mapping; all of them, or none and `PortTaken`.
+
+    ``mappings`` of the answer have a number where the port asked for was 0.
+    """
+    answer = Reservation((), [])
+    try:
+        for mapping in mappings:
+            made = _bound(mapping, namespace)
+            answer.sockets.append(made)
+            fields = {"host_port": made.getsockname()[1]}
+            answer.mappings += (_changed(mapping, **fields),)
+    except BaseException:
+        answer.close()
+        raise
+    return answer
+
+
+def publish(
+    table: str, mappings: tuple[PortMapping, ...], *, namespace: Namespace | None = None
+) -> None:
+    """Send the ports on; all of them, or none and `PortTaken` with the owner."""
+    rules = nat.table(table)
+    try:
+        changes = [
+            Put(table=rules, set=name, elements=elements, new=True)
+            for name, elements in _elements(mappings).items()
+        ]
+        nftables.apply(changes, namespace=namespace)
+    except RulesRefused as error:
+        if nftables.EXISTS not in error.reason:
+            raise
+        there = published(table, namespace=namespace)
+        for mapping in mappings:
+            for other in there:
+                if _key(other) == _key(mapping):
+                    raise _taken(mapping, other.owner) from error
+        raise
+
+
+def withdraw(
+    table: str, mappings: tuple[PortMapping, ...], *, namespace: Namespace | None = None
+) -> None:
+    """Stop sending the ports on; those that are not published are nothing to do.
+
+    A port that leads to somebody else by now is left to him.
+    """
+    here = {_key(mapping): mapping for mapping in published(table, namespace=namespace)}
+    ours = [m for m in mappings if _key(m) in here and _is_same(here[_key(m)], m)]
+    rules = nat.table(table)
+    nftables.apply(
+        [
+            Take(table=rules, set=name, elements=elements)
+            for name, elements in _elements(tuple(ours)).items()
+        ],
+        namespace=namespace,
+    )
+
+
+def published(table: str, *, namespace: Namespace | None = None) -> tuple[PortMapping, ...]:
+    """Every port that the table sends on; none if the table is gone."""
+    rules = nat.table(table)
+    found: list[PortMapping] = []
+    for name in ("named4", "named6", "any4", "any6"):
+        for element in nftables.elements(rules, name, namespace=namespace) or ():
+            host = str(element.key[0]) if len(element.key) == 3 else ""
+            protocol, port = element.key[-2:]
+            found.append(
+                PortMapping(
+                    host_address=host,
+                    host_port=int(port),
+                    protocol=_protocol(protocol),
+                    address=str(element.value[0]),
+                    port=int(element.value[1]),
+                    owner=element.comment,
+                )
+            )
+    return tuple(found)
+
+
+def _bound(mapping: PortMapping, namespace: Namespace | None) -> socket.socket:
+    import socket
+
+    _checked(mapping, lowest=0)
+    family = socket.AF_INET6 if model.is_ipv6(mapping.address) else socket.AF_INET
+    kinds = {
+        "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
+        "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
+        "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
+    }
+    kind, protocol = kinds[mapping.protocol]
+    if namespace is None:
+        made = socket.socket(family, kind, protocol)
+    else:
+        with namespace.entered():
+            made = socket.socket(family, kind, protocol)
+    try:
+        if mapping.protocol == "tcp":
+            # Connections that linger after a former server are not in the way.
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind((mapping.host_address, mapping.host_port))
+        if mapping.protocol == "tcp":
+            # With SO_REUSEADDR two may be bound, but a listening one excludes all others.
+            made.listen()
+    except OSError as error:
+        made.close()
+        if error.errno == EADDRINUSE:
+            raise _taken(mapping, "") from error
+        if error.errno == EADDRNOTAVAIL:
+            raise AddressNotHere(mapping.host_address) from error
+        raise NetnsError(
+            f"cannot bind {mapping.host_address or 'any address'} port {mapping.host_port}"
+            f"/{mapping.protocol}: {os.strerror(error.errno or 0).lower()}"
+        ) from error
+    return made
+
+
+def _elements(mappings: tuple[PortMapping, ...]) -> dict[str, tuple[Element, ...]]:
+    found: dict[str, tuple[Element, ...]] = {}
+    for mapping in mappings:
+        _checked(mapping, lowest=1)
+        family = 6 if model.is_ipv6(mapping.address) else 4
+        key: tuple[str | int, ...] = (mapping.protocol, mapping.host_port)
+        name = f"any{family}"
+        if mapping.host_address not in ANY:
+            key, name = (str(model.interface(mapping.host_address).ip), *key), f"named{family}"
+        element = Element(
+            key=key,
+            value=(str(model.interface(mapping.address).ip), mapping.port),
+            comment=model.checked_owner(mapping.owner),
+        )
+        found[name] = (*found.get(name, ()), element)
+    return found
+
+
+def _checked(mapping: PortMapping, *, lowest: int) -> None:
+    model.checked_port(mapping.host_port, lowest=lowest)
+    model.checked_port(mapping.port)
+    if mapping.protocol not in model.PROTOCOLS:
+        known = ", ".join(model.PROTOCOLS)
+        raise InvalidValue("protocol", mapping.protocol, f"known are {known}")
+    address = model.interface(mapping.address)
+    if mapping.host_address and model.interface(mapping.host_address).version != address.version:
+        reason = f"it cannot lead to {mapping.address}, which is of the other family"
+        raise InvalidValue("host address", mapping.host_address, reason)
+
+
+def _key(mapping: PortMapping) -> tuple[object, ...]:
+    host = "" if mapping.host_address in ANY else str(model.interface(mapping.host_address).ip)
+    return model.is_ipv6(mapping.address), host, mapping.protocol, mapping.host_port
+
+
+def _is_same(one: PortMapping, two: PortMapping) -> bool:
+    ends = [(model.interface(m.address).ip, m.port) for m in (one, two)]
+    return ends[0] == ends[1]
+
+
+def _taken(mapping: PortMapping, owner: str) -> PortTaken:
+    any_ = "::" if model.is_ipv6(mapping.address) else "0.0.0.0"
+    return PortTaken(mapping.host_address or any_, mapping.host_port, mapping.protocol, owner)
+
+
+def _changed(mapping: PortMapping, **fields: object) -> PortMapping:
+    from netns.record import fields_of
+
+    return PortMapping(**(fields_of(mapping) | fields))
+
+
+def _protocol(value: str | int) -> model.Protocol:
+    if value == "tcp":
+        return "tcp"
+    if value == "udp":
+        return "udp"
+    if value == "sctp":
+        return "sctp"
+    raise InvalidValue("protocol", value, "it is in the table, but not one of ours")
