@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import time
 
 import cgroups
@@ -17,7 +18,7 @@ import cgroups
 from ..errors import HostLacks, LimitUnavailable, SandboxError, StoreFull
 from ..monitor import client
 from ..native.plan import describe, encode
-from ..runtime.launch import Disk, Group, LaunchSettings, Log, RootMount
+from ..runtime.launch import Disk, ExitCommand, Group, LaunchSettings, Log, RootMount
 from ..runtime.plan import compile_plan
 from ..state import lock
 from ..state.document import remove_file
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from ..native.plan import Op
     from ..oci.spec import Spec
+    from ..paths import Paths
     from ..state.containers import ContainerRecord
     from .engine import Engine
     from .options import RunOptions
@@ -273,6 +275,7 @@ class Launching:
                 cpu_us=_scaled(options.cpu_time_s, 1000000),
                 output_bytes=options.output_limit or 0,
                 with_launcher=with_launcher,
+                exit_command=settle_command(paths, self.record.id) if options.rm else None,
                 init=options.init,
                 seccomp=seccomp_filter(self.engine, options, spec),
             ),
@@ -301,6 +304,19 @@ class Launching:
             readonly=options.read_only,
             host_root=root.is_host,
         )
+
+
+def settle_command(paths: Paths, container_id: str) -> ExitCommand:
+    """What removes an ``rm`` container when nobody waits for it: a Python that only settles."""
+    code = (
+        "import sys;sys.path[:0]=sys.argv[4:];"
+        "from sandbox.engine.sweep import settle_after;settle_after(*sys.argv[1:4])"
+    )
+    home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    places = dict.fromkeys([home, *(path for path in sys.path if path.startswith("/"))])
+    return ExitCommand(
+        argv=(sys.executable, "-ISc", code, paths.root, paths.run, container_id, *places)
+    )
 
 
 def _scaled(seconds: float | None, factor: int) -> int:

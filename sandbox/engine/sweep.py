@@ -13,13 +13,10 @@ import time
 
 from ..errors import ContainerNotFound, MonitorLost, SandboxError
 from ..monitor import client, exitrecord
+from ..paths import Paths
 from ..state import containers, lock, names, tree
 from ..state.document import replace_bytes
 from . import journal
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ..paths import Paths
 
 MOST_AT_ONCE = 256
 TRASH = "removed-"
@@ -59,6 +56,11 @@ def settle(paths: Paths, container_id: str) -> None:
         return
     with held:
         settle_locked(paths, container_id)
+
+
+def settle_after(root: str, run: str, container_id: str) -> None:
+    """Settle one container of a store; what a monitor becomes when its launcher is gone."""
+    settle(Paths(root=root, run=run), container_id)
 
 
 def settle_locked(paths: Paths, container_id: str) -> None:

@@ -169,11 +169,16 @@ void control_receive(struct control *control, int peer, struct request *request)
     control_answer(control, peer, result);
 }
 
-void control_send(struct control *control, int peer, const char *text, size_t size)
+bool control_send(struct control *control, int peer, const char *text, size_t size)
 {
     int fd = control->peers[peer].fd;
-    if (fd >= 0 && send(fd, text, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && peer != LAUNCHER)
+    if (fd < 0)
+        return false;
+    if (send(fd, text, size, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+        return true;
+    if (peer != LAUNCHER)
         shutdown(fd, SHUT_RDWR); /* the poll loop finds it gone, and detaches its streams */
+    return false;
 }
 
 void control_answer(struct control *control, int peer, int result)
@@ -184,10 +189,12 @@ void control_answer(struct control *control, int peer, int result)
     control_send(control, peer, text, (size_t)n);
 }
 
-void control_send_all(struct control *control, const char *text, size_t size)
+bool control_send_all(struct control *control, const char *text, size_t size)
 {
-    for (int i = 0; i < CONTROL_PEERS; i++)
+    bool told = control_send(control, LAUNCHER, text, size);
+    for (int i = LAUNCHER + 1; i < CONTROL_PEERS; i++)
         control_send(control, i, text, size);
+    return told;
 }
 
 void control_drop(struct control *control, int peer)

@@ -66,10 +66,11 @@ void control_accept(struct control *control);
 /* The next message of a peer that is ready. */
 void control_receive(struct control *control, int peer, struct request *request);
 
-/* Send, or drop a peer that does not read what it is sent. */
-void control_send(struct control *control, int peer, const char *text, size_t size);
+/* Send, or drop a peer that does not read what it is sent; whether it was sent. */
+bool control_send(struct control *control, int peer, const char *text, size_t size);
 void control_answer(struct control *control, int peer, int result); /* 0 or -errno */
-void control_send_all(struct control *control, const char *text, size_t size);
+/* To everybody; whether the launcher was told. */
+bool control_send_all(struct control *control, const char *text, size_t size);
 
 void control_drop(struct control *control, int peer);
 void control_close(struct control *control, int run_fd);

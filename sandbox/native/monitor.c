@@ -683,7 +683,8 @@ static void turn(struct monitor *monitor)
 
 /* --- the end of the process --- */
 
-static void report(struct monitor *monitor)
+/* Write and tell how it ended; whether the launcher was there to hear it. */
+static bool report(struct monitor *monitor)
 {
     struct ending *ending = &monitor->ending;
     const char *word = ending->failed ? "failed\n" : "exited\n";
@@ -697,7 +698,7 @@ static void report(struct monitor *monitor)
     if (monitor->state_fd >= 0)
         write_record(monitor->state_fd, "exit", monitor->message + length, size, kept);
     streams_finish(&monitor->streams);
-    control_send_all(&monitor->control, monitor->message, length + size);
+    return control_send_all(&monitor->control, monitor->message, length + size);
 }
 
 static void split(const char *first, uint32_t count, const char *parts[MAX_EXIT_ARGUMENTS + 1])
@@ -749,10 +750,11 @@ int main(void)
     while (monitor->phase != OVER)
         turn(monitor);
     logfile_close(&monitor->log);
-    report(monitor);
+    bool launcher_knows = report(monitor);
     account_remove(&monitor->settings);
     control_close(&monitor->control, monitor->run_fd);
-    if (monitor->settings.exit_argc > 0)
+    /* A launcher that knows does what is to be done afterwards, and cheaper. */
+    if (monitor->settings.exit_argc > 0 && !launcher_knows)
         become_exit_command(&monitor->settings);
     return 0;
 }

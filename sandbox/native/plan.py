@@ -57,7 +57,8 @@ OPS: dict[str, tuple[int, str, tuple[str, ...]]] = {
     "id_map": (9, "ss", ("uid_map", "gid_map")),
     # flags: LIFETIME_*
     "lifetime": (10, "i", ("flags",)),
-    # what the monitor becomes when all is over (removes an --rm container)
+    # what the monitor becomes when all is over and the launcher is not there to know
+    # (removes an --rm container)
     "exit_command": (11, "vv", ("argv", "env")),
     # policy: 0 no, 1 on-failure, 2 always, 3 unless-stopped; most restarts, 0 for no bound
     "restart": (12, "ii", ("policy", "max")),

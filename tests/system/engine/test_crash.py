@@ -252,3 +252,33 @@ def test_a_full_disk_is_one_sentence_and_gives_the_space_back(
         assert engine.images() == ()
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_a_detached_rm_container_is_gone_after_its_end(busybox: Store) -> None:
+    done = busybox.program("run", "-d", "--rm", "--name", "brief", "busybox", "sleep", "0.1")
+    assert done.returncode == 0, done.stderr.decode()
+
+    wait_until_empty(busybox)
+
+
+def test_an_rm_container_whose_command_was_killed_is_gone_after_its_end(busybox: Store) -> None:
+    process = subprocess.Popen(
+        [program_path(), "run", "--rm", "busybox", "sleep", "0.5"],
+        env=busybox.environ,
+        stdin=subprocess.DEVNULL,
+    )
+    while not sandbox.Engine().containers():
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+
+    wait_until_empty(busybox)
+
+
+def wait_until_empty(store: Store) -> None:
+    """Without any command of ours: the monitor sees to it."""
+    deadline = time.monotonic() + 20
+    folders = [store.root / "containers", store.root / "names", store.run / "containers"]
+    while any(os.listdir(folder) for folder in folders):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
