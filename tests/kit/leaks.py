@@ -2,13 +2,15 @@
 
 The kernel cleans up in the background (a network namespace takes some 100 ms),
 so only what stays is a leak: it was not there before, and it is there each
-time one looks for `GRACE_S`.  Another program's short-lived mounts and groups
-on the same machine are therefore not taken for ours.
+time one looks for `GRACE_S`.  What is somebody else's on the same machine is
+not taken for ours: mounts in another scratch folder, groups of a container
+whose monitor works for another store.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,8 @@ CGROUP_DEPTH = 6
 
 def picture(folder: Path) -> frozenset[str]:
     """Everything countable now; ``folder`` is where the test session has its files."""
-    return frozenset((*descriptors(), *processes(str(folder)), *mounts(), *links(), *cgroups()))
+    ours = str(folder)
+    return frozenset((*descriptors(), *processes(ours), *mounts(ours), *links(), *cgroups(ours)))
 
 
 def left_behind(before: frozenset[str], folder: Path, *, grace_s: float = GRACE_S) -> list[str]:
@@ -73,9 +76,11 @@ def holds(pid: str, folder: str) -> bool:
     )
 
 
-def mounts() -> Iterator[str]:
+def mounts(folder: str) -> Iterator[str]:
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        yield f"mount {line.split()[4]} ({line.partition(' - ')[2]})"
+        point = line.split()[4]
+        if point.startswith(folder) or not point.startswith(f"{tempfile.gettempdir()}/"):
+            yield f"mount {point} ({line.partition(' - ')[2]})"
 
 
 def links() -> Iterator[str]:
@@ -83,8 +88,7 @@ def links() -> Iterator[str]:
         yield f"link {name}"
 
 
-def cgroups() -> Iterator[str]:
-    """Groups below a group called sandbox; that one may stay."""
+def cgroups(folder: str) -> Iterator[str]:
     pending = [(CGROUPS, 0)]
     while pending:
         path, depth = pending.pop()
@@ -94,7 +98,19 @@ def cgroups() -> Iterator[str]:
         except OSError:
             continue
         for group in below:
-            if "sandbox" in group and not group.endswith("/sandbox"):
+            if "sandbox-" in group and not of_another_store(group, folder):
                 yield f"cgroup {group}"
             if depth < CGROUP_DEPTH:
                 pending.append((group, depth + 1))
+
+
+def of_another_store(group: str, folder: str) -> bool:
+    """A living monitor of somebody else's is the parent of a process in it."""
+    try:
+        for pid in Path(group, "cgroup.procs").read_text().split():
+            parent = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[1]
+            if Path("/proc", parent, "comm").read_text().startswith("sandbox-mon"):
+                return not holds(parent, folder)
+    except OSError:
+        return False
+    return False
