@@ -18,7 +18,18 @@ from cffi import FFI
 MODULE = "sandbox.native._launch"
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-SOURCES = ("unpack.c", "tar.c", "inflate.c", "tree.c", "inroot.c", "filter.c")
+SOURCES = (
+    "unpack.c",
+    "unpackdirs.c",
+    "whiteouts.c",
+    "tar.c",
+    "pax.c",
+    "sparse.c",
+    "inflate.c",
+    "tree.c",
+    "inroot.c",
+    "filter.c",
+)
 LIBRARIES = ("isal", "zstd", "crypto", "seccomp")
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Werror")
 HARDENING = (

@@ -10,67 +10,15 @@
  * whatever their size says (as docker's and the Go reader do); an unknown type is refused, since
  * guessing would make a tree that differs from everyone else's.
  */
-#include "tar.h"
+#include "tarreader.h"
 
 #include <limits.h>
 #include <stdlib.h>
 
-#define BLOCK 512u
-#define MAX_DIGITS 20
-
-struct pax {
-    bool has_uid, has_gid, has_size, has_mtime;
-    int64_t uid, gid, size, mtime;
-    uint32_t mtime_ns;
-    const char *path, *linkpath;
-    /* GNU.sparse.* */
-    const char *sparse_name, *sparse_map;
-    bool has_real_size, has_major;
-    int64_t real_size, sparse_major, sparse_minor, sparse_offset;
-    bool has_offset, has_pairs;
-};
-
-struct tar {
-    struct stream *stream;
-    struct fault *fault;
-    struct tar_bounds bounds;
-    uint64_t left;    /* data of the present entry not yet taken */
-    uint32_t padding; /* behind it */
-    uint8_t block[BLOCK];
-    char *name, *link; /* max_path + 1 bytes each */
-    bool has_long_name, has_long_link;
-    char *extended; /* the extended headers of this entry, one behind the other */
-    size_t extended_len;
-    struct pax global;
-    struct tar_xattr *xattrs;
-    size_t xattr_count, xattr_room;
-    struct tar_segment *segments;
-    size_t segment_count, segment_room;
-};
-
-/* Where things are in a header block. */
-#define AT_NAME 0
-#define AT_MODE 100
-#define AT_UID 108
-#define AT_GID 116
-#define AT_SIZE 124
-#define AT_MTIME 136
-#define AT_CHECKSUM 148
-#define AT_TYPE 156
-#define AT_LINK 157
-#define AT_MAGIC 257
-#define AT_MAJOR 329
-#define AT_MINOR 337
-#define AT_PREFIX 345
-#define AT_GNU_SPARSE 386
-#define AT_GNU_EXTENDED 482
-#define AT_GNU_REAL_SIZE 483
-#define AT_STAR_TRAILER 508
-
 /* ---- bytes ---- */
 
 /* Copy `size` bytes; *at_end tells an end before the first byte from one in the middle. */
-static int take(struct tar *t, void *into, size_t size, bool *at_end)
+int take(struct tar *t, void *into, size_t size, bool *at_end)
 {
     size_t got = 0;
 
@@ -97,7 +45,7 @@ static int take(struct tar *t, void *into, size_t size, bool *at_end)
     return 0;
 }
 
-static int skip(struct tar *t, uint64_t size)
+int skip(struct tar *t, uint64_t size)
 {
     while (size > 0) {
         const uint8_t *data;
@@ -116,14 +64,9 @@ static int skip(struct tar *t, uint64_t size)
     return 0;
 }
 
-static uint32_t padding_of(uint64_t size)
-{
-    return (uint32_t)(-size & (BLOCK - 1));
-}
-
 /* ---- numbers ---- */
 
-static int bad_header(struct tar *t, const char *what)
+int bad_header(struct tar *t, const char *what)
 {
     return fault_damaged(t->fault, "invalid tar header: %s", what);
 }
@@ -149,7 +92,7 @@ static int parse_base256(const uint8_t *field, size_t size, int64_t *value)
     return 0;
 }
 
-static int parse_field(const uint8_t *field, size_t size, int64_t *value)
+int parse_field(const uint8_t *field, size_t size, int64_t *value)
 {
     uint64_t x = 0;
     size_t i = 0;
@@ -169,8 +112,7 @@ static int parse_field(const uint8_t *field, size_t size, int64_t *value)
     return 0;
 }
 
-static int field_at(struct tar *t, size_t at, size_t size, int64_t most, const char *what,
-                    int64_t *value)
+int field_at(struct tar *t, size_t at, size_t size, int64_t most, const char *what, int64_t *value)
 {
     if (parse_field(t->block + at, size, value))
         return bad_header(t, what);
@@ -180,7 +122,7 @@ static int field_at(struct tar *t, size_t at, size_t size, int64_t most, const c
 }
 
 /* Digits and nothing else. */
-static int parse_decimal(const char *text, size_t len, int64_t *value)
+int parse_decimal(const char *text, size_t len, int64_t *value)
 {
     int64_t x = 0;
 
@@ -196,201 +138,7 @@ static int parse_decimal(const char *text, size_t len, int64_t *value)
     return 0;
 }
 
-/* [-]SECONDS[.FRACTION], the fraction cut to nanoseconds, as integers all the way. */
-static int parse_time(const char *text, int64_t *seconds, uint32_t *nanoseconds)
-{
-    bool is_negative = *text == '-';
-    uint32_t ns = 0, scale = 100000000;
-    size_t len;
-
-    text += is_negative;
-    len = strcspn(text, ".");
-    if (parse_decimal(text, len, seconds))
-        return -EINVAL;
-    if (text[len] == '.') {
-        for (const char *p = text + len + 1; *p; p++, scale /= 10) {
-            if (*p < '0' || *p > '9')
-                return -EINVAL;
-            ns += (uint32_t)(*p - '0') * scale;
-        }
-    }
-    if (is_negative) {
-        *seconds = -*seconds - (ns > 0);
-        ns = ns > 0 ? 1000000000 - ns : 0;
-    }
-    *nanoseconds = ns;
-    return 0;
-}
-
-/* ---- extended headers ---- */
-
-static int grow(struct tar *t, void **array, size_t *room, size_t size, size_t most)
-{
-    size_t more = *room ? *room * 2 : 16;
-    void *bigger;
-
-    if (more > most * 2)
-        return fault_unsafe(t->fault, "too many parts in one entry");
-    bigger = realloc(*array, more * size);
-    if (!bigger)
-        return fault_system(t->fault, "malloc", ENOMEM);
-    *array = bigger;
-    *room = more;
-    return 0;
-}
-
-static int add_segment(struct tar *t, int64_t offset, int64_t size)
-{
-    if (t->segment_count >= t->bounds.max_segments)
-        return fault_unsafe(t->fault, "sparse file of more than %u pieces", t->bounds.max_segments);
-    if (t->segment_count == t->segment_room) {
-        int error = grow(t, (void **)&t->segments, &t->segment_room, sizeof *t->segments,
-                         t->bounds.max_segments);
-
-        if (error)
-            return error;
-    }
-    t->segments[t->segment_count++] =
-        (struct tar_segment){.offset = (uint64_t)offset, .size = (uint64_t)size};
-    return 0;
-}
-
-static int add_xattr(struct tar *t, const char *name, const char *value, size_t size)
-{
-    if (name[0] == 0 || strlen(name) > 255)
-        return fault_unsafe(t->fault, "extended attribute with a name of %zu bytes", strlen(name));
-    if (size > t->bounds.max_xattr)
-        return fault_unsafe(t->fault, "extended attribute of %zu bytes", size);
-    for (size_t i = 0; i < t->xattr_count; i++) {
-        if (!strcmp(t->xattrs[i].name, name)) {
-            t->xattrs[i].value = (const uint8_t *)value;
-            t->xattrs[i].size = size;
-            return 0;
-        }
-    }
-    if (t->xattr_count == t->xattr_room) {
-        int error = grow(t, (void **)&t->xattrs, &t->xattr_room, sizeof *t->xattrs, 1024);
-
-        if (error)
-            return error;
-    }
-    t->xattrs[t->xattr_count++] =
-        (struct tar_xattr){.name = name, .value = (const uint8_t *)value, .size = size};
-    return 0;
-}
-
-static int bad_record(struct tar *t, const char *key)
-{
-    return fault_damaged(t->fault, "invalid tar header: extended record %.80s", key);
-}
-
-static int number_record(struct tar *t, const char *key, const char *value, size_t size, bool *has,
-                         int64_t *number)
-{
-    *has = size > 0;
-    if (*has && parse_decimal(value, size, number))
-        return bad_record(t, key);
-    return 0;
-}
-
-static int sparse_record(struct tar *t, struct pax *pax, const char *key, const char *value,
-                         size_t size)
-{
-    bool has;
-
-    if (!strcmp(key, "name")) {
-        pax->sparse_name = size ? value : NULL;
-    } else if (!strcmp(key, "realsize") || !strcmp(key, "size")) {
-        return number_record(t, key, value, size, &pax->has_real_size, &pax->real_size);
-    } else if (!strcmp(key, "major")) {
-        return number_record(t, key, value, size, &pax->has_major, &pax->sparse_major);
-    } else if (!strcmp(key, "minor")) {
-        return number_record(t, key, value, size, &has, &pax->sparse_minor);
-    } else if (!strcmp(key, "map")) {
-        pax->sparse_map = value;
-    } else if (!strcmp(key, "offset")) {
-        pax->has_pairs = true;
-        return number_record(t, key, value, size, &pax->has_offset, &pax->sparse_offset);
-    } else if (!strcmp(key, "numbytes")) {
-        int64_t bytes = 0;
-        int error = number_record(t, key, value, size, &has, &bytes);
-
-        if (error)
-            return error;
-        if (!has || !pax->has_offset)
-            return bad_record(t, key);
-        pax->has_offset = false;
-        return add_segment(t, pax->sparse_offset, bytes);
-    }
-    return 0;
-}
-
-/* One record; `value` has a NUL behind its `size` bytes. */
-static int pax_record(struct tar *t, struct pax *pax, bool is_global, const char *key,
-                      const char *value, size_t size)
-{
-    bool names = !strcmp(key, "path") || !strcmp(key, "linkpath");
-
-    if (is_global && (names || !strcmp(key, "size") || !strncmp(key, "GNU.sparse.", 11)))
-        return fault_damaged(t->fault, "invalid tar header: global %s", key);
-    if (names || !strcmp(key, "GNU.sparse.name")) {
-        if (memchr(value, 0, size))
-            return fault_unsafe(t->fault, "a name with a NUL inside");
-        if (size > t->bounds.max_path)
-            return fault_unsafe(t->fault, "a name of %zu bytes", size);
-    }
-    if (!strcmp(key, "path")) {
-        pax->path = size ? value : NULL;
-    } else if (!strcmp(key, "linkpath")) {
-        pax->linkpath = size ? value : NULL;
-    } else if (!strcmp(key, "size")) {
-        return number_record(t, key, value, size, &pax->has_size, &pax->size);
-    } else if (!strcmp(key, "uid")) {
-        return number_record(t, key, value, size, &pax->has_uid, &pax->uid);
-    } else if (!strcmp(key, "gid")) {
-        return number_record(t, key, value, size, &pax->has_gid, &pax->gid);
-    } else if (!strcmp(key, "mtime")) {
-        pax->has_mtime = size > 0;
-        if (pax->has_mtime &&
-            (memchr(value, 0, size) || parse_time(value, &pax->mtime, &pax->mtime_ns)))
-            return bad_record(t, key);
-    } else if (!strncmp(key, "SCHILY.xattr.", 13) && !is_global) {
-        return add_xattr(t, key + 13, value, size);
-    } else if (!strncmp(key, "GNU.sparse.", 11)) {
-        return sparse_record(t, pax, key + 11, value, size);
-    }
-    return 0;
-}
-
-/* Records are "LENGTH KEY=VALUE\n", LENGTH counting all of it. */
-static int parse_pax(struct tar *t, struct pax *pax, bool is_global, char *text, size_t len)
-{
-    while (len > 0) {
-        const char *space = memchr(text, ' ', len < MAX_DIGITS ? len : MAX_DIGITS);
-        char *end, *equals;
-        int64_t size;
-        int error;
-
-        if (!space || parse_decimal(text, (size_t)(space - text), &size))
-            return bad_header(t, "extended record without a length");
-        if (size > (int64_t)len || size < (space - text) + 3)
-            return bad_header(t, "extended record of a wrong length");
-        end = text + size - 1;
-        equals = memchr(space + 1, '=', (size_t)(end - space - 1));
-        if (*end != '\n' || !equals || equals == space + 1)
-            return bad_header(t, "extended record without a key");
-        *end = 0;
-        *equals = 0;
-        if (strlen(space + 1) != (size_t)(equals - space - 1))
-            return bad_header(t, "extended record with a NUL in its key");
-        error = pax_record(t, pax, is_global, space + 1, equals + 1, (size_t)(end - equals - 1));
-        if (error)
-            return error;
-        text += size;
-        len -= (size_t)size;
-    }
-    return 0;
-}
+/* ---- headers in front of an entry ---- */
 
 /* Append the body of an 'x' or 'g' header. */
 static int read_extended(struct tar *t, uint64_t size)
@@ -436,159 +184,6 @@ static int read_long(struct tar *t, uint64_t size, char *into)
     if (strlen(into) != len)
         return fault_unsafe(t->fault, "a name with a NUL inside");
     return skip(t, padding_of(size));
-}
-
-/* ---- sparse files ---- */
-
-static int old_gnu_pairs(struct tar *t, const uint8_t *at, int count, bool *over)
-{
-    for (int i = 0; i < count && !*over; i++, at += 24) {
-        int64_t offset, size;
-        int error;
-
-        if (at[0] == 0) {
-            *over = true;
-            break;
-        }
-        if (parse_field(at, 12, &offset) || parse_field(at + 12, 12, &size) || offset < 0 ||
-            size < 0)
-            return bad_header(t, "sparse map");
-        error = add_segment(t, offset, size);
-        if (error)
-            return error;
-    }
-    return 0;
-}
-
-static int read_old_gnu_map(struct tar *t, struct tar_entry *entry)
-{
-    bool over = false, more = t->block[AT_GNU_EXTENDED] != 0;
-    int64_t real_size;
-    int error = old_gnu_pairs(t, t->block + AT_GNU_SPARSE, 4, &over);
-
-    if (!error)
-        error = field_at(t, AT_GNU_REAL_SIZE, 12, INT64_MAX, "real size", &real_size);
-    while (!error && more) {
-        uint8_t block[BLOCK];
-
-        error = take(t, block, BLOCK, NULL);
-        if (!error) {
-            more = block[504] != 0;
-            error = old_gnu_pairs(t, block, 21, &over);
-        }
-    }
-    if (!error)
-        entry->size = (uint64_t)real_size;
-    return error;
-}
-
-/* Format 0.1: "offset,size,offset,size,..." */
-static int parse_map_record(struct tar *t, const char *map)
-{
-    int64_t pair[2];
-    int half = 0;
-
-    t->segment_count = 0;
-    while (*map) {
-        size_t len = strcspn(map, ",");
-
-        if (parse_decimal(map, len, &pair[half]))
-            return bad_header(t, "sparse map");
-        if (half == 1) {
-            int error = add_segment(t, pair[0], pair[1]);
-
-            if (error)
-                return error;
-        }
-        half = !half;
-        map += len + (map[len] == ',');
-    }
-    return half ? bad_header(t, "sparse map") : 0;
-}
-
-/* Format 1.0: decimal lines in front of the data, filled up to whole blocks. */
-struct map_lines {
-    uint8_t block[BLOCK];
-    size_t at; /* BLOCK: nothing read yet */
-};
-
-static int map_line(struct tar *t, struct map_lines *lines, int64_t *value)
-{
-    char text[MAX_DIGITS + 1];
-    size_t len = 0;
-
-    for (;;) {
-        uint8_t c;
-
-        if (lines->at == BLOCK) {
-            int error;
-
-            if (t->left < BLOCK)
-                return bad_header(t, "sparse map");
-            error = take(t, lines->block, BLOCK, NULL);
-            if (error)
-                return error;
-            t->left -= BLOCK;
-            lines->at = 0;
-        }
-        c = lines->block[lines->at++];
-        if (c == '\n')
-            break;
-        if (len == MAX_DIGITS)
-            return bad_header(t, "sparse map");
-        text[len++] = (char)c;
-    }
-    return parse_decimal(text, len, value) ? bad_header(t, "sparse map") : 0;
-}
-
-static int read_map_lines(struct tar *t)
-{
-    struct map_lines lines = {.at = BLOCK};
-    int64_t count, offset, size;
-    int error = map_line(t, &lines, &count);
-
-    t->segment_count = 0;
-    for (int64_t i = 0; !error && i < count; i++) {
-        error = map_line(t, &lines, &offset);
-        if (!error)
-            error = map_line(t, &lines, &size);
-        if (!error)
-            error = add_segment(t, offset, size);
-    }
-    return error;
-}
-
-static int check_segments(struct tar *t, const struct tar_entry *entry)
-{
-    uint64_t at = 0, total = 0;
-
-    for (size_t i = 0; i < t->segment_count; i++) {
-        const struct tar_segment *s = &t->segments[i];
-
-        if (s->offset < at || s->offset > entry->size || s->size > entry->size - s->offset)
-            return bad_header(t, "sparse map");
-        at = s->offset + s->size;
-        total += s->size;
-    }
-    if (total != t->left)
-        return bad_header(t, "sparse map");
-    return 0;
-}
-
-static int read_pax_sparse(struct tar *t, const struct pax *pax, struct tar_entry *entry)
-{
-    int error = 0;
-
-    if (!pax->has_real_size || pax->has_offset)
-        return bad_header(t, "sparse map");
-    if (pax->has_major && pax->sparse_major == 1 && pax->sparse_minor == 0)
-        error = read_map_lines(t);
-    else if (pax->has_major && pax->sparse_major != 0)
-        error = bad_header(t, "sparse format");
-    else if (pax->sparse_map)
-        error = parse_map_record(t, pax->sparse_map);
-    entry->size = (uint64_t)pax->real_size;
-    return error;
 }
 
 /* ---- entries ---- */

@@ -7,90 +7,20 @@
  * outside), and every object is made with an *at call on the parent's handle that does not follow
  * the last component.  Metadata goes through the new object's own descriptor.
  *
- * The last entry for a name wins.  Directories get their final mode, default ACL and times at the
- * end, deepest first: until then they are owner-accessible and without set-group-id, so that what
- * is made in them has the owner that the archive says.  Memory: the reader's, one handle, and one
- * record for each directory (bounded by RECORD_BYTES in all).
- *
- * A whiteout speaks of lower layers only.  In overlay form it is a 0:0 device where this layer has
- * nothing of that name, or the opaque mark on a directory where it has; in applied form what it
- * names is deleted unless this layer made it, which a set of (parent inode, name) hashes remembers.
+ * The last entry for a name wins.  Memory: the reader's, one handle, and one record for each
+ * directory.  Whiteouts are in whiteouts.c, what is done to directories at the end in unpackdirs.c.
  */
-#include "unpack.h"
+#include "unpacker.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include "inroot.h"
-#include "keyset.h"
 #include "tree.h"
-
-#define WHITEOUT ".wh."
-#define WHITEOUT_META ".wh..wh."
-#define WHITEOUT_OPAQUE ".wh..wh..opq"
-#define RECORD_BYTES (256u << 20)
-
-/* What is still to be done to a directory at the end. */
-struct directory {
-    uint64_t inode;
-    uint64_t order;
-    uint64_t path; /* offsets into the texts */
-    uint64_t acl;
-    uint32_t acl_size;
-    uint32_t depth;
-    uint32_t mode;
-    uint32_t mtime_ns;
-    int64_t mtime;
-    bool is_implied;
-};
-
-struct name {
-    char path[PATH_MAX]; /* clean: no empty, `.` or `..` component; empty is the root itself */
-    size_t len, parent_len;
-    const char *last;
-};
-
-struct unpack {
-    const struct unpack_options *options;
-    struct progress *progress;
-    struct unpack_result *result;
-    struct fault *fault;
-    struct tar *tar;
-    const struct tar_entry *entry;
-    struct name name, target;
-
-    int parent; /* of the last entry; root itself is never closed */
-    uint64_t parent_inode;
-    char parent_path[PATH_MAX]; /* as the archive has it */
-    char parent_real[PATH_MAX]; /* without links */
-
-    struct directory *directories;
-    size_t directory_count, directory_room;
-    char *texts;
-    size_t texts_len, texts_room;
-
-    struct keyset made; /* applied form only */
-    uint64_t seed[2];
-};
-
-static bool is_applied(const struct unpack *u)
-{
-    return u->options->flags & UNPACK_APPLY;
-}
-
-static bool is_rootless(const struct unpack *u)
-{
-    return u->options->flags & UNPACK_ROOTLESS;
-}
-
-/* ---- names ---- */
 
 static size_t parent_len_of(const struct name *name)
 {
@@ -130,154 +60,7 @@ static int clean_name(struct unpack *u, const char *raw, struct name *name)
     return 0;
 }
 
-static uint32_t depth_of(const char *path)
-{
-    uint32_t depth = *path != 0;
-
-    for (; *path; path++)
-        depth += *path == '/';
-    return depth;
-}
-
-/* ---- what this layer made (applied form) ---- */
-
-/* Multiply and fold over a secret seed: an archive cannot aim for a collision.  The parent goes
- * through a round of its own: xored with the first letter it would meet its neighbours. */
-static uint64_t mixed(const struct unpack *u, uint64_t h)
-{
-    unsigned __int128 product = (unsigned __int128)(h ^ u->seed[0]) * (u->seed[1] | 1);
-
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-static uint64_t hash_of(const struct unpack *u, uint64_t parent, const char *name)
-{
-    uint64_t h = mixed(u, parent);
-
-    for (; *name; name++)
-        h = mixed(u, h ^ (uint8_t)*name);
-    return h;
-}
-
-static int note_made(struct unpack *u, uint64_t parent, const char *name)
-{
-    if (is_applied(u) && keyset_add(&u->made, hash_of(u, parent, name)) < 0)
-        return fault_system(u->fault, "malloc", ENOMEM);
-    return 0;
-}
-
-static bool was_made(const struct unpack *u, uint64_t parent, const char *name)
-{
-    return keyset_has(&u->made, hash_of(u, parent, name));
-}
-
-/* The directory `fd` and those above it get something of this layer: a whiteout of one of them has
- * to look inside.  The empty name stands for the directory itself. */
-static int note_holders(struct unpack *u, int fd)
-{
-    struct stat root, st;
-    int here = dup(fd), above, added = 0;
-
-    if (here < 0 || fstat(u->options->root, &root) || fstat(here, &st)) {
-        added = fault_system(u->fault, "fstat", errno);
-        st = root = (struct stat){0};
-    }
-    while (added >= 0 && (st.st_ino != root.st_ino || st.st_dev != root.st_dev)) {
-        added = keyset_add(&u->made, hash_of(u, st.st_ino, ""));
-        if (added == 0)
-            break;
-        above = openat(here, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (added < 0 || above < 0 || fstat(above, &st))
-            added = fault_system(u->fault, "openat", added < 0 ? ENOMEM : errno);
-        if (above >= 0) {
-            close(here);
-            here = above;
-        }
-    }
-    if (here >= 0)
-        close(here);
-    return added < 0 ? added : 0;
-}
-
-static bool is_holder(const struct unpack *u, int fd)
-{
-    struct stat st;
-
-    return fstat(fd, &st) == 0 && was_made(u, st.st_ino, "");
-}
-
-/* ---- directories and what is left to do to them ---- */
-
-static int keep_text(struct unpack *u, const void *text, size_t size, uint64_t *offset)
-{
-    if (u->texts_len + size > u->texts_room) {
-        size_t room = u->texts_room ? u->texts_room * 2 : 65536;
-        char *bigger;
-
-        while (room < u->texts_len + size)
-            room *= 2;
-        if (room > RECORD_BYTES)
-            return fault_unsafe(u->fault, "too many directories");
-        bigger = realloc(u->texts, room);
-        if (!bigger)
-            return fault_system(u->fault, "malloc", ENOMEM);
-        u->texts = bigger;
-        u->texts_room = room;
-    }
-    *offset = u->texts_len;
-    memcpy(u->texts + u->texts_len, text, size);
-    u->texts_len += size;
-    return 0;
-}
-
-static const struct tar_xattr *default_acl(const struct tar_entry *entry)
-{
-    for (size_t i = 0; i < entry->xattr_count; i++)
-        if (!strcmp(entry->xattrs[i].name, "system.posix_acl_default"))
-            return &entry->xattrs[i];
-    return NULL;
-}
-
-static int keep_directory(struct unpack *u, int fd, const char *path, bool is_implied)
-{
-    const struct tar_entry *entry = u->entry;
-    const struct tar_xattr *acl = is_implied ? NULL : default_acl(entry);
-    struct directory *d;
-    struct stat st;
-    int error;
-
-    if (fstat(fd, &st))
-        return fault_system(u->fault, "fstat", errno);
-    if (u->directory_count == u->directory_room) {
-        size_t room = u->directory_room ? u->directory_room * 2 : 1024;
-        struct directory *bigger;
-
-        if (room * sizeof *bigger > RECORD_BYTES)
-            return fault_unsafe(u->fault, "too many directories");
-        bigger = realloc(u->directories, room * sizeof *bigger);
-        if (!bigger)
-            return fault_system(u->fault, "malloc", ENOMEM);
-        u->directories = bigger;
-        u->directory_room = room;
-    }
-    d = &u->directories[u->directory_count];
-    *d = (struct directory){
-        .inode = st.st_ino,
-        .order = u->directory_count,
-        .depth = depth_of(path),
-        .mode = is_implied ? 0755 : entry->mode,
-        .mtime = entry->mtime,
-        .mtime_ns = entry->mtime_ns,
-        .is_implied = is_implied,
-    };
-    error = keep_text(u, path, strlen(path) + 1, &d->path);
-    if (!error && acl) {
-        d->acl_size = (uint32_t)acl->size;
-        error = keep_text(u, acl->value, acl->size, &d->acl);
-    }
-    u->directory_count++;
-    return error;
-}
+/* ---- parents ---- */
 
 static void forget_parent(struct unpack *u)
 {
@@ -288,21 +71,9 @@ static void forget_parent(struct unpack *u)
 
 /* Something was taken away, and the handle at hand may have been reached through it: it serves this
  * entry to its end, the next one looks for its own.  No clean name has a slash in front. */
-static void distrust_parent(struct unpack *u)
+void distrust_parent(struct unpack *u)
 {
     memcpy(u->parent_path, "/", 2);
-}
-
-static bool is_whiteout(const struct stat *st)
-{
-    return S_ISCHR(st->st_mode) && st->st_rdev == 0;
-}
-
-static int mark_opaque(struct unpack *u, int fd)
-{
-    if (fsetxattr(fd, u->options->opaque_xattr, "y", 1, 0))
-        return fault_system(u->fault, "fsetxattr", errno);
-    return 0;
 }
 
 /* Take away what has the name.  *was_whiteout: it was a mark of ours, so what comes now hides all
@@ -679,13 +450,6 @@ static int make_special(struct unpack *u, const char *name)
     return set_metadata_at(u, name);
 }
 
-static int open_directory(int parent, const char *name)
-{
-    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-
-    return fd >= 0 ? fd : -errno;
-}
-
 static int make_directory(struct unpack *u, const char *name)
 {
     bool was_whiteout = false;
@@ -737,114 +501,6 @@ static int set_root(struct unpack *u)
     if (!error)
         error = keep_directory(u, u->options->root, "", false);
     return error;
-}
-
-/* ---- whiteouts ---- */
-
-static int purge(struct unpack *u, int fd);
-
-static int purge_entry(struct unpack *u, int fd, uint64_t inode, const char *name)
-{
-    bool is_ours = was_made(u, inode, name);
-    int below = open_directory(fd, name), error;
-
-    if (below < 0 && below != -ENOTDIR && below != -ELOOP)
-        return fault_system(u->fault, "openat", -below);
-    if (below >= 0 && (is_ours || is_holder(u, below)))
-        error = purge(u, below);
-    else
-        error = is_ours ? 0 : tree_remove(fd, name);
-    if (below >= 0)
-        close(below);
-    distrust_parent(u);
-    return error && u->fault->kind == FAULT_NONE ? fault_system(u->fault, "unlinkat", -error)
-                                                 : error;
-}
-
-/* Delete below `fd` all that this layer did not make.  As deep as this layer's names at most. */
-static int purge(struct unpack *u, int fd)
-{
-    int again = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = again >= 0 ? fdopendir(again) : NULL;
-    const struct dirent *entry;
-    struct stat st;
-    int error = 0;
-
-    if (!dir || fstat(fd, &st)) {
-        error = fault_system(u->fault, "opendir", errno);
-        if (dir)
-            closedir(dir);
-        else if (again >= 0)
-            close(again);
-        return error;
-    }
-    while (!error && (errno = 0, entry = readdir(dir)))
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            error = purge_entry(u, fd, st.st_ino, entry->d_name);
-    if (!error && errno)
-        error = fault_system(u->fault, "readdir", errno);
-    closedir(dir);
-    return error;
-}
-
-static int make_opaque(struct unpack *u)
-{
-    return is_applied(u) ? purge(u, u->parent) : mark_opaque(u, u->parent);
-}
-
-static int apply_whiteout(struct unpack *u, const char *name)
-{
-    struct stat st;
-
-    if (fstatat(u->parent, name, &st, AT_SYMLINK_NOFOLLOW))
-        return errno == ENOENT ? 0 : fault_system(u->fault, "fstatat", errno);
-    return purge_entry(u, u->parent, u->parent_inode, name);
-}
-
-static int mark_whiteout(struct unpack *u, const char *name)
-{
-    int fd, error;
-
-    if (mknodat(u->parent, name, S_IFCHR, 0) == 0)
-        return 0;
-    if (errno != EEXIST)
-        return fault_system(u->fault, "mknodat", errno);
-    /* This layer has the name: a directory hides what is below it, anything else hides by itself.
-     */
-    fd = open_directory(u->parent, name);
-    if (fd == -ENOTDIR || fd == -ELOOP)
-        return 0;
-    if (fd < 0)
-        return fault_system(u->fault, "openat", -fd);
-    error = mark_opaque(u, fd);
-    close(fd);
-    return error;
-}
-
-static int make_whiteout(struct unpack *u, const char *name)
-{
-    name += strlen(WHITEOUT);
-    if (name[0] == 0 || !strcmp(name, ".") || !strcmp(name, ".."))
-        return fault_unsafe(u->fault, "whiteout of nothing");
-    return is_applied(u) ? apply_whiteout(u, name) : mark_whiteout(u, name);
-}
-
-/* 1: aufs' own notes, which mean nothing to us; 0: go on; -errno: a whiteout's name as a folder. */
-static int check_components(struct unpack *u)
-{
-    const struct name *name = &u->name;
-
-    for (const char *at = name->path; *at; at += strcspn(at, "/"), at += *at == '/') {
-        if (strncmp(at, WHITEOUT, strlen(WHITEOUT)) != 0)
-            continue;
-        if (at == name->last && !strcmp(at, WHITEOUT_OPAQUE))
-            return 0;
-        if (!strncmp(at, WHITEOUT_META, strlen(WHITEOUT_META)))
-            return 1;
-        if (at != name->last)
-            return fault_unsafe(u->fault, "whiteout with something below it");
-    }
-    return 0;
 }
 
 /* ---- the whole ---- */
@@ -917,102 +573,6 @@ static int unpack_all(struct unpack *u)
         }
     }
     return result;
-}
-
-static int by_inode(const void *left, const void *right)
-{
-    const struct directory *a = left, *b = right;
-
-    if (a->inode != b->inode)
-        return a->inode < b->inode ? -1 : 1;
-    return a->order < b->order ? -1 : 1;
-}
-
-static int deepest_first(const void *left, const void *right)
-{
-    const struct directory *a = left, *b = right;
-
-    if (a->depth != b->depth)
-        return a->depth > b->depth ? -1 : 1;
-    return a->order < b->order ? -1 : 1;
-}
-
-static int add_implied(struct unpack *u, const char *path)
-{
-    struct unpack_result *r = u->result;
-    size_t len = strlen(path) + 1;
-    char *bigger = realloc(r->implied, r->implied_bytes + len);
-
-    if (!bigger)
-        return fault_system(u->fault, "malloc", ENOMEM);
-    r->implied = bigger;
-    memcpy(r->implied + r->implied_bytes, path, len);
-    r->implied_bytes += len;
-    return 0;
-}
-
-static int set_default_acl(struct unpack *u, int fd, const struct directory *d)
-{
-    if (!d->acl_size ||
-        !fsetxattr(fd, "system.posix_acl_default", u->texts + d->acl, d->acl_size, 0))
-        return 0;
-    if (errno == EOPNOTSUPP) {
-        u->result->passed_over++;
-        return 0;
-    }
-    if (errno == EINVAL)
-        return fault_damaged(u->fault, "invalid default ACL");
-    return fault_system(u->fault, "fsetxattr", errno);
-}
-
-static int finish_directory(struct unpack *u, const struct directory *d)
-{
-    const char *path = u->texts + d->path;
-    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
-                                {.tv_sec = d->mtime, .tv_nsec = d->mtime_ns}};
-    struct stat st;
-    int error = 0, fd;
-
-    fd = inroot_open_plain(u->options->root, *path ? path : ".", O_RDONLY | O_DIRECTORY);
-    /* It was replaced by a later entry. */
-    if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP)
-        return 0;
-    if (fd < 0)
-        return fault_system(u->fault, "openat2", -fd);
-    if (fstat(fd, &st)) {
-        error = fault_system(u->fault, "fstat", errno);
-    } else if (st.st_ino == d->inode) {
-        error = set_default_acl(u, fd, d);
-        if (!error && (st.st_mode & 07777) != d->mode && fchmod(fd, d->mode))
-            error = fault_system(u->fault, "fchmod", errno);
-        if (!error && futimens(fd, times))
-            error = fault_system(u->fault, "futimens", errno);
-        if (!error && d->is_implied)
-            error = add_implied(u, path);
-    }
-    close(fd);
-    return error;
-}
-
-static int finish_directories(struct unpack *u)
-{
-    struct directory *all = u->directories;
-    size_t kept = 0;
-    int error = 0;
-
-    if (u->directory_count == 0)
-        return 0;
-    qsort(all, u->directory_count, sizeof *all, by_inode);
-    for (size_t i = 0; i < u->directory_count; i++)
-        if (i + 1 == u->directory_count || all[i].inode != all[i + 1].inode)
-            all[kept++] = all[i];
-    qsort(all, kept, sizeof *all, deepest_first);
-    for (size_t i = 0; i < kept && !error; i++) {
-        error = finish_directory(u, &all[i]);
-        if (error)
-            snprintf(u->fault->entry, sizeof u->fault->entry, "%s", u->texts + all[i].path);
-    }
-    return error;
 }
 
 static int unpack_stream(struct unpack *u, struct stream *stream)
