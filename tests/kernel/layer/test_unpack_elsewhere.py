@@ -217,3 +217,33 @@ def test_layers_in_several_threads_do_not_meet(tmp_path: Path) -> None:
     for number in range(4):
         assert (tmp_path / f"{number}/d4/f4").read_bytes() == b"%d" % number * 4
         assert len(trees.picture(tmp_path / str(number))) == 308
+
+
+@requires.overlay
+def test_overlay_of_two_layers_shows_what_the_whiteouts_say(tmp_path: Path) -> None:
+    found = elsewhere(
+        tmp_path,
+        """
+unpack(
+    "lower",
+    tar.file(b"keep", b"lower"), tar.file(b"gone", b"lower"), tar.file(b"opaque/old", b"lower"),
+    tar.file(b"both/old", b"lower"), tar.file(b"again/old", b"lower"), tar.file(b"tree/a/b/c"),
+)
+unpack(
+    "upper",
+    tar.file(b".wh.gone"), tar.file(b"opaque/.wh..wh..opq"), tar.file(b"opaque/new", b"upper"),
+    tar.file(b"both/new", b"upper"), tar.file(b".wh.again"), tar.file(b"again/new", b"upper"),
+    tar.file(b"tree/a/.wh.b"),
+)
+os.mkdir("all")
+mount = "mount --make-rprivate / && mount -t overlay -o lowerdir=upper:lower none all"
+assert os.system(mount) == 0
+print(json.dumps(sorted(
+    os.path.relpath(os.path.join(folder, name), "all")
+    for folder, _, names in os.walk("all") for name in names
+)))
+""",
+        *("unshare", "--mount"),
+    )
+
+    assert found == ["again/new", "both/new", "both/old", "keep", "opaque/new"]
