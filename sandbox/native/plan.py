@@ -20,7 +20,7 @@ field starts and ends on a multiple of eight bytes:
 
 from __future__ import annotations
 
-from _struct import pack
+from _struct import Struct, pack
 
 from ..record import Record
 
@@ -144,7 +144,12 @@ WORKDIR_CREATE = 1
 
 EXEC_INIT = 1  # a small reaper stays as process 1 and the program is its child
 
-_KINDS = {kind for _code, kinds, _names in OPS.values() for kind in kinds}
+_pack_integer = Struct("<q").pack
+_pack_length = Struct("<I").pack
+_pack_head = Struct("<II").pack
+
+# What ends a string whose length and bytes leave this remainder: its NUL, and padding.
+_ENDS = tuple(b"\0" * (8 - remainder) for remainder in range(8))
 
 
 class Op(Record):
@@ -164,16 +169,27 @@ def op(name: str, *values: Value) -> Op:
 def encode(ops: Iterable[Op]) -> bytes:
     """The plan's bytes.  A string with a NUL in it is a `ValueError`."""
     parts = [b""]
-    count = 0
+    put = parts.append
+    size, count = 24, 0
     for each in ops:
         code, kinds, _names = OPS[each.name]
-        body = b"".join(
-            _ENCODERS[kind](value) for kind, value in zip(kinds, each.values, strict=True)
-        )
-        parts.append(pack("<II", code, len(body)))
-        parts.append(body)
+        fields = []
+        for kind, value in zip(kinds, each.values, strict=True):
+            # The two kinds that nearly all fields are have no function of their own: this loop
+            # is a measurable part of every start.
+            if kind == "i" and type(value) is int:
+                fields.append(_pack_integer(value))
+            elif kind == "s" and type(value) is str and "\0" not in value:
+                data = value.encode("utf-8", "surrogateescape")
+                length = len(data)
+                fields.append(_pack_length(length) + data + _ENDS[(length + 4) % 8])
+            else:
+                fields.append(_ENCODERS[kind](value))
+        body = b"".join(fields)
+        put(_pack_head(code, len(body)))
+        put(body)
+        size += 8 + len(body)
         count += 1
-    size = 24 + sum(map(len, parts))
     if size > MAX_BYTES:
         raise ValueError(f"the launch plan has {size} bytes, more than {MAX_BYTES}")
     parts[0] = pack("<8sIIII", MAGIC, VERSION, size, count, 0)
