@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 LINK_NAME_MAX = 15
-_NAME = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+TABLE_NAME_MAX = 64
+_WORD_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
+_NAME = _WORD_LETTERS | frozenset(".-")
 _WORD = _NAME | frozenset("/:@+,=")
 
 
@@ -57,7 +59,12 @@ class Route(Record):
 
 
 class Endpoint(Record):
-    """One attachment to a network: ``link`` is the end on the host, ``name`` the one inside."""
+    """One attachment to a network: ``link`` is the end on the host, ``name`` the one inside.
+
+    ``hairpin`` lets a frame back out of the port that it came from.  An endpoint that is to reach
+    itself by a published port of the host needs it where br_netfilter is loaded (docker loads it),
+    for there the frame never leaves the bridge.
+    """
 
     link: str
     name: str = "eth0"
@@ -65,6 +72,7 @@ class Endpoint(Record):
     routes: tuple[Route, ...] = ()
     mac: str = ""  # made from the first address
     mtu: int = 0  # the bridge's
+    hairpin: bool = False
 
 
 class PortMapping(Record):
@@ -99,13 +107,18 @@ class Link(Record):
 
 def checked_link_name(name: str) -> str:
     """The name, if a link can have it and it needs no quoting anywhere."""
-    return _checked("link name", name, LINK_NAME_MAX)
+    if not name or len(name) > LINK_NAME_MAX:
+        raise InvalidValue("link name", name, f"1 to {LINK_NAME_MAX} characters are allowed")
+    if not _NAME.issuperset(name) or name in {".", "..", "all", "default"}:
+        raise InvalidValue("link name", name, "letters, digits and _.- are allowed")
+    return name
 
 
 def checked_table_name(name: str) -> str:
     """The name, if an nftables table can have it and it needs no quoting."""
-    if not name or not name[0].isalpha() or not _NAME.issuperset(name) or set(".-") & set(name):
-        raise InvalidValue("table name", name, "letters, digits and _ are allowed")
+    if not _WORD_LETTERS.issuperset(name) or not name[:1].isalpha() or len(name) > TABLE_NAME_MAX:
+        reason = f"a letter and then letters, digits and _ are allowed, up to {TABLE_NAME_MAX}"
+        raise InvalidValue("table name", name, reason)
     return name
 
 
@@ -165,14 +178,6 @@ def mac_of(address: str) -> str:
     """
     last = interface(address).ip.packed[-4:]
     return ":".join(f"{byte:02x}" for byte in (0x02, 0x42, *last))
-
-
-def _checked(what: str, name: str, longest: int) -> str:
-    if not name or len(name) > longest:
-        raise InvalidValue(what, name, f"1 to {longest} characters are allowed")
-    if not _NAME.issuperset(name) or name in {".", "..", "all", "default"}:
-        raise InvalidValue(what, name, "letters, digits and _.- are allowed")
-    return name
 
 
 def _is_hex(text: str) -> bool:

@@ -5,6 +5,7 @@ hold the published ports, so a network or a port is an element more and no rule 
 
     bridges      every bridge
     loops        every bridge twice: from it and back to it
+    homes4/6     every subnet with its bridge
     masqueraded  bridges whose packets leave with the host's address
     internal     bridges that nothing leaves and nothing enters
     named4/6     published ports of one address of the host
@@ -20,7 +21,8 @@ What they say, of new connections:
     everything else            none of this table's business: other rules are left to say
 
 Published ports work from the outside, from containers (a reply of a neighbour on the same bridge
-must come back through the host, so that is masqueraded), from the host by its addresses, and by
+must come back through the host, so that is masqueraded; by its address and not by the bridge it
+comes from, which br_netfilter does not tell), from the host by its addresses, and by
 loopback.  For the last, packets from 127.0.0.1 have to leave by a bridge, which Linux allows with
 ``route_localnet`` alone; it is set for the bridge only, and the chain ``guard`` drops what comes
 from a bridge to 127.0.0.0/8 before anything else looks at it, so no service on the host's loopback
@@ -67,6 +69,8 @@ def table(name: str) -> Table:
         sets=(
             Set(name="bridges", key="ifname"),
             Set(name="loops", key="ifname . ifname"),
+            Set(name="homes4", key="ipv4_addr . ifname", has_ranges=True),
+            Set(name="homes6", key="ipv6_addr . ifname", has_ranges=True),
             Set(name="masqueraded", key="ifname"),
             Set(name="internal", key="ifname"),
             Set(name="named4", key=_KEY4, value=_TO4),
@@ -91,17 +95,23 @@ def table(name: str) -> Table:
                 ),
             ),
             Chain(name="arriving", hook="prerouting", type="nat", priority=DSTNAT, rules=(_LOCAL,)),
-            Chain(name="own", hook="output", type="nat", priority=DSTNAT, rules=(_LOCAL,)),
+            Chain(
+                name="own",
+                hook="output",
+                type="nat",
+                priority=DSTNAT,
+                rules=("ip6 daddr ::1 return", _LOCAL),
+            ),
             Chain(
                 name="leaving",
                 hook="postrouting",
                 type="nat",
                 priority=SRCNAT,
                 rules=(
-                    "iifname . oifname @loops ct status dnat masquerade",
+                    "ip saddr . oifname @homes4 ct status dnat masquerade",
+                    "ip6 saddr . oifname @homes6 ct status dnat masquerade",
                     "iifname @masqueraded oifname != @bridges masquerade",
                     "ip saddr 127.0.0.0/8 oifname @bridges masquerade",
-                    "ip6 saddr ::1 oifname @bridges masquerade",
                 ),
             ),
             Chain(
@@ -148,18 +158,16 @@ def _membership(
 ) -> tuple[Change, ...]:
     bridge = f'"{model.checked_link_name(config.bridge)}"'
     one, both = Element(key=(bridge,)), Element(key=(bridge, bridge))
-    wanted = {
-        "bridges": True,
-        "masqueraded": config.masquerade and not config.internal,
-        "internal": config.internal,
-    }
-    changes: list[Change] = [verb(table=rules, set="loops", elements=(both,))]
-    changes += [
-        verb(table=rules, set=name, elements=(one,))
-        for name, is_in in wanted.items()
-        if is_in or verb is Take
-    ]
-    return tuple(changes)
+    members: dict[str, tuple[Element, ...]] = {"bridges": (one,), "loops": (both,)}
+    for subnet in config.subnets:
+        name = "homes6" if model.is_ipv6(subnet.cidr) else "homes4"
+        home = Element(key=(str(model.network(subnet.cidr)), bridge))
+        members[name] = (*members.get(name, ()), home)
+    if verb is Take or (config.masquerade and not config.internal):
+        members["masqueraded"] = (one,)
+    if verb is Take or config.internal:
+        members["internal"] = (one,)
+    return tuple(verb(table=rules, set=name, elements=each) for name, each in members.items())
 
 
 def allow_forwarding(*, ipv6: bool) -> None:

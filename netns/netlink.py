@@ -112,6 +112,12 @@ class Netlink:
         index = self.link(name).index
         self._ask(name, f"change link {name}", "link", "set", index=index, **asked)
 
+    def set_hairpin(self, name: str) -> None:
+        """Let frames leave by the bridge port that they came in by."""
+        index = self.link(name).index
+        act = f"set hairpin mode of {name}"
+        self._ask(name, act, "brport", "set", index=index, IFLA_BRPORT_MODE=1)
+
     def remove(self, name: str) -> None:
         """Remove a link, some 30 ms for a veth; one that is not there is nothing to do."""
         try:

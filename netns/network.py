@@ -91,6 +91,7 @@ class Network:
             routes=endpoint.routes or self._way_out(endpoint),
             mac=endpoint.mac or model.mac_of(endpoint.addresses[0]),
             mtu=endpoint.mtu or self.config.mtu,
+            hairpin=endpoint.hairpin,
         )
 
     def lease(

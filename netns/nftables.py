@@ -45,6 +45,7 @@ class Set(Record):
     name: str
     key: str  # nft's type: ifname, ipv4_addr . inet_service
     value: str = ""
+    has_ranges: bool = False  # a key may be a whole network
 
 
 class Table(Record):
@@ -193,7 +194,8 @@ def _declaration(table: Table, name: str) -> list[str]:
     for one in table.sets:
         kind = "map" if one.value else "set"
         type_ = f"{one.key} : {one.value}" if one.value else one.key
-        lines.append(f"add {kind} {name} {one.name} {{ type {type_}; }}")
+        flags = " flags interval;" if one.has_ranges else ""
+        lines.append(f"add {kind} {name} {one.name} {{ type {type_};{flags} }}")
     # All chains before any rule, for a rule may jump to a later one.
     for chain in table.chains:
         hook = ""

@@ -2,9 +2,12 @@
 
 Two things make a published port.  `reserve` binds a socket to it, in the host's namespace, as any
 server would: so the kernel says whether it is free, picks one where none is asked for, and keeps
-other programs away as long as the sockets are open; whoever keeps the published service alive
-keeps them.  `publish` puts an element into a map of the table (see ``netns.nat``), which sends
-the packets on before they reach any socket; the client's address stays as it is.
+other programs away as long as the socket is open; whoever keeps the service alive keeps it.
+`publish` puts an element into a map of the table (see ``netns.nat``), which sends the packets on
+before they reach any socket; the client's address stays as it is.
+
+IPv6's loopback is not sent on: Linux takes no answer for ::1 from a bridge.  A client gets
+"connection refused" there and tries 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import os
 from errno import EADDRINUSE, EADDRNOTAVAIL
 
-from netns import model, nat, nftables
+from netns import model, nat, nftables, settings
 from netns.errors import AddressNotHere, InvalidValue, NetnsError, PortTaken, RulesRefused
 from netns.model import PortMapping
 from netns.nftables import Element, Put, Take
@@ -64,8 +67,7 @@ def reserve(
         for mapping in mappings:
             made = _bound(mapping, namespace)
             answer.sockets.append(made)
-            fields = {"host_port": made.getsockname()[1]}
-            answer.mappings += (_changed(mapping, **fields),)
+            answer.mappings += (_with_port(mapping, made.getsockname()[1]),)
     except BaseException:
         answer.close()
         raise
@@ -135,6 +137,7 @@ def published(table: str, *, namespace: Namespace | None = None) -> tuple[PortMa
 
 
 def _bound(mapping: PortMapping, namespace: Namespace | None) -> socket.socket:
+    """A socket of the host that is bound to the port, and answers nobody."""
     import socket
 
     _checked(mapping, lowest=0)
@@ -144,33 +147,59 @@ def _bound(mapping: PortMapping, namespace: Namespace | None) -> socket.socket:
         "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
         "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
     }
-    kind, protocol = kinds[mapping.protocol]
-    if namespace is None:
-        made = socket.socket(family, kind, protocol)
-    else:
-        with namespace.entered():
-            made = socket.socket(family, kind, protocol)
-    try:
-        if mapping.protocol == "tcp":
-            # Connections that linger after a former server are not in the way.
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        made.bind((mapping.host_address, mapping.host_port))
-        if mapping.protocol == "tcp":
-            # With SO_REUSEADDR two may be bound, but a listening one excludes all others.
-            made.listen()
-    except OSError as error:
-        made.close()
-        if error.errno == EADDRINUSE:
-            raise _taken(mapping, "") from error
-        if error.errno == EADDRNOTAVAIL:
-            raise AddressNotHere(mapping.host_address) from error
-        raise NetnsError(
-            f"cannot bind {mapping.host_address or 'any address'} port {mapping.host_port}"
-            f"/{mapping.protocol}: {os.strerror(error.errno or 0).lower()}"
-        ) from error
+
+    def bound(port: int) -> socket.socket:
+        made = socket.socket(family, *kinds[mapping.protocol])
+        try:
+            if mapping.protocol == "tcp":
+                # Connections that linger after a former server are not in the way.
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            made.bind((mapping.host_address, port))
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    with settings.in_namespace(namespace) as host, host.entered():
+        try:
+            made = bound(mapping.host_port)
+            if mapping.protocol == "tcp":
+                if not mapping.host_port:
+                    # A port that the kernel picked would be lost by what follows.
+                    picked, made = made, bound(made.getsockname()[1])
+                    picked.close()
+                _claim(made)
+        except OSError as error:
+            if error.errno == EADDRINUSE:
+                raise _taken(mapping, "") from error
+            if error.errno == EADDRNOTAVAIL:
+                raise AddressNotHere(mapping.host_address) from error
+            raise NetnsError(
+                f"cannot bind {mapping.host_address or 'any address'} port {mapping.host_port}"
+                f"/{mapping.protocol}: {os.strerror(error.errno or 0).lower()}"
+            ) from error
     return made
+
+
+def _claim(bound: socket.socket) -> None:
+    """Keep a TCP port from everybody, and refuse who connects to it.
+
+    Two may be bound with SO_REUSEADDR until one listens, so listening is the question whether
+    the port is free.  Listening on, though, would let a client that no rule sends on (to ::1,
+    say) wait for an answer instead of trying the next address of the name.  Without
+    SO_REUSEADDR on ours, nobody else can listen from now on.
+    """
+    import socket
+
+    try:
+        bound.listen(0)
+        bound.shutdown(socket.SHUT_RD)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    except BaseException:
+        bound.close()
+        raise
 
 
 def _elements(mappings: tuple[PortMapping, ...]) -> dict[str, tuple[Element, ...]]:
@@ -218,10 +247,15 @@ def _taken(mapping: PortMapping, owner: str) -> PortTaken:
     return PortTaken(mapping.host_address or any_, mapping.host_port, mapping.protocol, owner)
 
 
-def _changed(mapping: PortMapping, **fields: object) -> PortMapping:
-    from netns.record import fields_of
-
-    return PortMapping(**(fields_of(mapping) | fields))
+def _with_port(mapping: PortMapping, port: int) -> PortMapping:
+    return PortMapping(
+        host_address=mapping.host_address,
+        host_port=port,
+        protocol=mapping.protocol,
+        address=mapping.address,
+        port=mapping.port,
+        owner=mapping.owner,
+    )
 
 
 def _protocol(value: str | int) -> model.Protocol:

@@ -49,15 +49,22 @@ def harden_new_links(*, ipv6: bool) -> None:
     """Let links that come into the thread's namespace from now on hear no router.
 
     Without ``ipv6`` they have none of it, not even an address of the link: a container on an
-    IPv4 network cannot be reached, or misled, by a family that nobody configured.
+    IPv4 network cannot be reached, or misled, by a family that nobody configured.  With it,
+    addresses are used at once: who hands out addresses and hardware addresses knows that they
+    are given once, and asking the neighbours takes more than a second.
     """
-    write("ipv6/conf/default/accept_ra", "0", optional=True)
-    write("ipv6/conf/default/disable_ipv6", "0" if ipv6 else "1", optional=True)
+    _harden("default", ipv6=ipv6)
 
 
 def harden_link(name: str, *, ipv6: bool) -> None:
     """The same for a link that is there, in the thread's namespace."""
+    _harden(name, ipv6=ipv6)
+
+
+def _harden(name: str, *, ipv6: bool) -> None:
+    # Without IPv6 in the kernel there are no such files.
     write(f"ipv6/conf/{name}/accept_ra", "0", optional=True)
+    write(f"ipv6/conf/{name}/accept_dad", "0", optional=True)
     write(f"ipv6/conf/{name}/disable_ipv6", "0" if ipv6 else "1", optional=True)
 
 

@@ -47,8 +47,15 @@ def create(
         with host_namespace.entered():
             settings.harden_link(endpoint.link, ipv6=False)
         host.change(endpoint.link, up=True, master=bridge)
+        if endpoint.hairpin:
+            host.set_hairpin(endpoint.link)
         with Netlink.open(inside) as inner:
             plumb(inner, endpoint)
+        # A port forwards when the kernel's link watch has seen its other end come up, at its
+        # leisure; a question about the link makes it look now (from 6.8 on).  Without that the
+        # container's first packets are lost, and the next one is tried a second later.
+        host.link(endpoint.link)
+        host.link(bridge)
     except BaseException:
         host.remove(endpoint.link)
         raise

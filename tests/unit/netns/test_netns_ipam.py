@@ -105,9 +105,13 @@ def test_release_gives_back_all_of_an_owner_and_nothing_twice(store: FileLeases)
 def test_a_block_that_fails_changes_nothing(store: FileLeases) -> None:
     take(store, "a")
 
-    with pytest.raises(RuntimeError), store.edit() as leases:
-        leases.owners.clear()
-        raise RuntimeError
+    def clear_and_fail() -> None:
+        with store.edit() as leases:
+            leases.owners.clear()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        clear_and_fail()
 
     assert len(ipam.leased(store)) == 1
 

@@ -68,9 +68,9 @@ def test_the_rules_do_not_depend_on_the_networks() -> None:
 @pytest.mark.parametrize(
     ("options", "sets"),
     [
-        ({}, {"bridges", "loops", "masqueraded"}),
-        ({"masquerade": False}, {"bridges", "loops"}),
-        ({"internal": True}, {"bridges", "loops", "internal"}),
+        ({}, {"bridges", "loops", "homes4", "masqueraded"}),
+        ({"masquerade": False}, {"bridges", "loops", "homes4"}),
+        ({"internal": True}, {"bridges", "loops", "homes4", "internal"}),
     ],
 )
 def test_a_network_is_in_the_sets_of_what_it_wishes(
@@ -83,7 +83,7 @@ def test_a_network_is_in_the_sets_of_what_it_wishes(
     assert {change.set for change in changes if isinstance(change, Put)} == sets
 
 
-@pytest.mark.parametrize("name", ["", "a b", 'a"', "a;b", "a-b", "1a", "a" * 16])
+@pytest.mark.parametrize("name", ["", "a b", 'a"', "a;b", "a-b", "1a", "a" * 65])
 def test_a_name_that_would_need_quoting_is_refused(name: str) -> None:
     with pytest.raises(netns.InvalidValue, match="table name"):
         nat.table(name)
