@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .options import RunOptions
     from .result import RunResult
     from .status import Status
+    from .templates import Templates
 
 __all__ = ["Engine"]
 
@@ -51,6 +52,7 @@ class Engine:
         self.debug: Callable[[str], None] | None = None
         self._store: ImageStore | None = None
         self._layout: Layout | None = None
+        self._templates: Templates | None = None
 
     def __repr__(self) -> str:
         return f"Engine(root={self.paths.root!r}, run={self.paths.run!r})"
@@ -73,6 +75,15 @@ class Engine:
 
             self._layout = detect()
         return self._layout
+
+    @property
+    def templates(self) -> Templates:
+        """Launch plans of this engine's runs, for the next ones."""
+        if self._templates is None:
+            from .templates import Templates
+
+            self._templates = Templates()
+        return self._templates
 
     def prepare(self) -> None:
         """Make the store's folders, mode 0700; cheap when they are there."""

@@ -26,10 +26,11 @@ from . import disk, etc, journal
 from .result import Enforced
 from .root import Root
 from .specify import seccomp_filter, specify
+from .templates import Template, kind_of, places_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cgroups import Cgroup
+    from collections.abc import Hashable
 
     from ..native.plan import Op
     from ..oci.spec import Spec
@@ -51,6 +52,7 @@ class Launching:
         self.root = root
         self.enforcement: tuple[Enforced, ...] = ()
         self._spec: Spec | None = None
+        self._kind: Hashable | None = None
 
     @classmethod
     def again(cls, engine: Engine, record: ContainerRecord, options: RunOptions) -> Launching:
@@ -84,7 +86,9 @@ class Launching:
 
         if self.options.stop_signal:
             check_stop_signal(self.options.stop_signal)
-        self._specify()
+        self._kind = kind_of(self.options, self.root)
+        if self.engine.templates.find(self._kind) is None:
+            self._specify()
 
     def make_folders(self) -> None:
         """The writable layer, or its disk, and the files under /etc."""
@@ -118,7 +122,6 @@ class Launching:
         does not run.
         """
         engine, container_id = self.engine, self.record.id
-        spec = self._specify()
         engine.prepare()
         try:
             os.mkdir(self.live, 0o700)
@@ -134,11 +137,8 @@ class Launching:
                 time.time_ns(),
             )
             remove_file(f"{self.folder}/exit")
-            cgroup = self._make_cgroup(name, spec)
-            plan = self._plan(spec, cgroup, stdio is not None, size, with_launcher)
-            if engine.debug is not None:
-                engine.debug(describe(plan))
-            return self._start_monitor(encode(plan), alive, stdio)
+            plan = self._prepare_plan(name, stdio is not None, size, with_launcher)
+            return self._start_monitor(plan, alive, stdio)
         except BaseException as error:
             # The lock is shared with a monitor that may still be going down.
             alive.close()
@@ -146,6 +146,28 @@ class Launching:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StoreFull(self.folder) from error
             raise
+
+    def _prepare_plan(
+        self, name: str, is_attached: bool, size: tuple[int, int], with_launcher: bool
+    ) -> bytes:
+        """Make the cgroups, and the plan that knows them."""
+        templates, container_id = self.engine.templates, self.record.id
+        kind = self._kind and (self._kind, is_attached, size, with_launcher)
+        template = templates.find(kind) if self.engine.debug is None else None
+        limits = template.limits if template is not None else self._limits()
+        groups = self._make_cgroup(name, limits)
+        places = places_of(groups, container_id)
+        if template is not None and template.places == places:
+            return template.plan_for(container_id)
+        ops = self._plan(groups, is_attached, size, with_launcher)
+        if self.engine.debug is not None:
+            self.engine.debug(describe(ops))
+        plan = encode(ops)
+        kept = Template(plan=plan, container_id=container_id, limits=limits, places=places)
+        # The first tells `check` that this kind of start can be made.
+        templates.keep(self._kind, kept)
+        templates.keep(kind, kept)
+        return plan
 
     def _start_monitor(
         self, plan: bytes, alive: lock.Lock, stdio: tuple[int, int, int] | None
@@ -190,10 +212,14 @@ class Launching:
             )
         return self._spec
 
-    def _make_cgroup(self, name: str, spec: Spec) -> Cgroup:
+    def _limits(self) -> cgroups.Limits:
+        # Loads what a start from a template does without.
         from ..oci.spec import Resources
         from ..runtime.resources import to_limits
 
+        return to_limits(self._specify().linux.resources or Resources())
+
+    def _make_cgroup(self, name: str, limits: cgroups.Limits) -> tuple[Group, ...]:
         options = self.options
         allowed = [*options.allow_unenforced, "memory.swap"]
         if options.pids_limit is None:
@@ -203,7 +229,7 @@ class Launching:
             cgroup = cgroups.create(
                 self.engine.layout,
                 name,
-                to_limits(spec.linux.resources or Resources()),
+                limits,
                 parent=options.cgroup_parent,
                 allow_missing=allowed,
             )
@@ -215,7 +241,10 @@ class Launching:
             *(Enforced(limit=each.limit, by=each.by) for each in cgroup.enforcement),
             *self._enforced_elsewhere(),
         )
-        return cgroup
+        return tuple(
+            Group(version=each.version, controllers=",".join(each.controllers), path=each.path)
+            for each in cgroup.groups
+        )
 
     def _enforced_elsewhere(self) -> list[Enforced]:
         options = self.options
@@ -235,13 +264,13 @@ class Launching:
 
     def _plan(
         self,
-        spec: Spec,
-        cgroup: Cgroup,
+        groups: tuple[Group, ...],
         is_attached: bool,
         size: tuple[int, int],
         with_launcher: bool,
     ) -> tuple[Op, ...]:
         options, folder, paths = self.options, self.folder, self.engine.paths
+        spec = self._specify()
         has_log = options.log_driver != "none"
         return compile_plan(
             spec,
@@ -251,14 +280,7 @@ class Launching:
                 run_dir=self.live,
                 mount_point=paths.mount_point,
                 root=self._root_mount(),
-                groups=tuple(
-                    Group(
-                        version=group.version,
-                        controllers=",".join(group.controllers),
-                        path=group.path,
-                    )
-                    for group in cgroup.groups
-                ),
+                groups=groups,
                 tty=options.tty,
                 stdin_open=options.interactive,
                 stdin_once=options.interactive and is_attached and not options.tty,
