@@ -13,7 +13,7 @@ from ..errors import ContainerNotFound, MonitorLost, UsageError, WrongStatus
 from ..monitor import client, exitrecord
 from ..state import lock
 from ..state.document import read_bytes, remove_file, replace_bytes
-from . import sweep
+from . import journal, sweep
 from .result import Enforced
 from .signals import signal_number
 from .status import EXITED, PAUSED, RUNNING, Status, status_of
@@ -179,7 +179,8 @@ class Container:
             if self.auto_remove:
                 sweep.discard(self._paths, self.id, self.name)
             raise
-        write_enforcement(self.folder, launching.enforcement)
+        if not self.auto_remove:
+            write_enforcement(self.folder, launching.enforcement)
         return Attachment(self, launch, launching.enforcement)
 
     def wait(self) -> ExitRecord:
@@ -400,8 +401,12 @@ class Attachment:
             return None
         with held:
             written = layer_bytes(container.folder)
-            self._launch.wait_gone()
-            sweep.settle_locked(paths, container.id)
+            if self._launch.wait_gone():
+                # In good order: nothing of the journal is left to undo.
+                journal.close(paths, container.id)
+                journal.clear_live(paths, container.id)
+            else:
+                sweep.settle_locked(paths, container.id)
             if container.auto_remove and os.path.isdir(container.folder):
                 sweep.discard(paths, container.id, container.name)
         return written

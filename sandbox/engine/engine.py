@@ -137,10 +137,8 @@ class Engine:
         )
         launching = Launching(self, record, options, root)
         launching.check()
-        folder = self.paths.container(container_id)
-        os.mkdir(folder, 0o700)
         try:
-            with lock.take(f"{folder}/lock"):
+            with self._make_locked(container_id):
                 if options.name:
                     names.take(self.paths, options.name, container_id)
                 else:
@@ -154,6 +152,16 @@ class Engine:
             sweep.delete_tree(self.paths.containers, container_id)
             raise
         return Container(self, record), launching
+
+    def _make_locked(self, container_id: str) -> lock.Lock:
+        folder = self.paths.container(container_id)
+        while True:
+            os.mkdir(folder, 0o700)
+            try:
+                return lock.take(f"{folder}/lock")
+            except FileNotFoundError:
+                # Taken for debris, by a sweep that came between the two calls.
+                continue
 
     def start_new(
         self,

@@ -168,15 +168,20 @@ class Launch:
             if not self._is_gone:
                 _let_go.add(self.monitor_pid)
 
-    def wait_gone(self) -> None:
-        """Wait for the monitor's own end: then its lock is free and its groups are removed."""
-        if not self._is_gone:
-            _let_go.discard(self.monitor_pid)
-            self._is_gone = True
-            try:
-                os.waitpid(self.monitor_pid, 0)
-            except ChildProcessError:
-                pass
+    def wait_gone(self) -> bool:
+        """Wait for the monitor's own end: then its lock is free.
+
+        Returns whether it has removed all of the container's groups; the
+        second call returns False.
+        """
+        if self._is_gone:
+            return False
+        _let_go.discard(self.monitor_pid)
+        self._is_gone = True
+        try:
+            return os.waitpid(self.monitor_pid, 0)[1] == 0
+        except ChildProcessError:
+            return False
 
     def _send(self, request: bytes) -> None:
         try:

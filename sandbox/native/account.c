@@ -463,7 +463,7 @@ static bool remove_group(const struct cgroup *group, bool thorough)
     return false;
 }
 
-void account_remove(struct settings *settings)
+bool account_remove(struct settings *settings)
 {
     const struct timespec pause = {.tv_nsec = 2000000};
     bool removed[MAX_CGROUPS] = {false};
@@ -475,7 +475,8 @@ void account_remove(struct settings *settings)
             all &= removed[i];
         }
         if (all)
-            return;
+            return true;
         nanosleep(&pause, NULL);
     }
+    return false;
 }

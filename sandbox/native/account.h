@@ -69,8 +69,8 @@ bool account_cpu_ns(const struct settings *settings, pid_t pid, uint64_t *ns);
 /* SIGKILL whatever is in the container's groups.  Returns true when they are empty. */
 bool account_kill(const struct settings *settings);
 
-/* Remove the groups; kills what is left in them and tries for a while.  What stays is for the
- * sweep of a later command.  Closes their descriptors. */
-void account_remove(struct settings *settings);
+/* Remove the groups; kills what is left in them and tries for a while.  Returns true when all are
+ * gone; what stays is for the sweep of a later command.  Closes their descriptors. */
+bool account_remove(struct settings *settings);
 
 #endif

@@ -726,6 +726,10 @@ static void become_exit_command(const struct settings *settings)
     execve(argv[0], (char *const *)argv, (char *const *)env);
 }
 
+/* What the monitor's exit status tells whoever started it; anything else is a monitor that died. */
+#define EXIT_GROUPS_GONE 0
+#define EXIT_GROUPS_LEFT 3
+
 int main(void)
 {
     struct error_record error = {0};
@@ -751,10 +755,10 @@ int main(void)
         turn(monitor);
     logfile_close(&monitor->log);
     bool launcher_knows = report(monitor);
-    account_remove(&monitor->settings);
+    bool removed = account_remove(&monitor->settings);
     control_close(&monitor->control, monitor->run_fd);
     /* A launcher that knows does what is to be done afterwards, and cheaper. */
     if (monitor->settings.exit_argc > 0 && !launcher_knows)
         become_exit_command(&monitor->settings);
-    return 0;
+    return removed ? EXIT_GROUPS_GONE : EXIT_GROUPS_LEFT;
 }

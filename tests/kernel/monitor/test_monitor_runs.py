@@ -350,17 +350,29 @@ def _drain_until(fd: int, condition: object) -> None:
             time.sleep(0.01)
 
 
-def test_exit_command_runs_at_the_very_end(monitored: Monitored) -> None:
-    monitored.outcome(
-        "true",
+@pytest.mark.parametrize("launcher_stays", [False, True])
+def test_exit_command_runs_at_the_very_end_for_a_launcher_that_left(
+    monitored: Monitored, launcher_stays: bool
+) -> None:
+    launch = monitored.shell(
+        "sleep 0.2",
+        lifetime=(0,),
         exit_command=(
             ["/bin/sh", "-c", f"echo $A $(ls /proc/self/fd | wc -l) >{monitored.state}/x"],
             ["A=b"],
         ),
     )
+    launch.wait_started(timeout_s=30)
+    if launcher_stays:
+        launch.wait(timeout_s=30)
+    launch.close()
+    launch.wait_gone()
 
+    found = monitored.state / "x"
     # The shell's own: 0, 1, 2 and the folder that ls reads.
-    assert (monitored.state / "x").read_text().split() == ["b", "4"]
+    assert (found.read_text().split() if found.exists() else None) == (
+        None if launcher_stays else ["b", "4"]
+    )
 
 
 def test_restart_policy_starts_it_again_until_it_succeeds(monitored: Monitored) -> None:
