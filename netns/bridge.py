@@ -37,7 +37,10 @@ def ensure(
     try:
         found = netlink.link(name)
     except LinkNotFound:
-        netlink.add_bridge(name, mac=mac, mtu=mtu)
+        try:
+            netlink.add_bridge(name, mac=mac, mtu=mtu)
+        except LinkExists:  # somebody else ensures it at this moment
+            pass
         found = netlink.link(name)
     if found.kind != "bridge":
         message = f"there is a link {name} already, of kind {found.kind or 'device'}"

@@ -136,6 +136,7 @@ def declaration(config: NetworkConfig) -> tuple[Change, ...]:
     """The changes that put one network into its table, which is made if it is not there.
 
     The network may have been there with other wishes, so it is taken out of each set first.
+    Other subnets are another network: that is removed with the ones that it had.
     """
     rules = table(config.table)
     changes: list[Change] = [Declare(table=rules), *_membership(config, rules, Take)]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from netns.namespace import Namespace
 
 ANY = ("", "0.0.0.0", "::")
+_UDP = 17
 
 
 class Reservation:
@@ -56,16 +57,21 @@ class Reservation:
 
 
 def reserve(
-    mappings: tuple[PortMapping, ...], *, namespace: Namespace | None = None
+    mappings: tuple[PortMapping, ...], *, table: str = "", namespace: Namespace | None = None
 ) -> Reservation:
     """Bind the port of each mapping; all of them, or none and `PortTaken`.
 
-    ``mappings`` of the answer have a number where the port asked for was 0.
+    ``mappings`` of the answer have a number where the port asked for was 0.  If the table that
+    ports are published in is given, it is asked for the owner of a port that is taken.
     """
     answer = Reservation((), [])
     try:
         for mapping in mappings:
-            made = _bound(mapping, namespace)
+            try:
+                made = _bound(mapping, namespace)
+            except PortTaken as error:
+                owner = _owner(table, mapping, namespace) if table else ""
+                raise _taken(mapping, owner) from error
             answer.sockets.append(made)
             answer.mappings += (_with_port(mapping, made.getsockname()[1]),)
     except BaseException:
@@ -94,6 +100,7 @@ def publish(
                 if _key(other) == _key(mapping):
                     raise _taken(mapping, other.owner) from error
         raise
+    _forget_flows(mappings, namespace)
 
 
 def withdraw(
@@ -113,6 +120,7 @@ def withdraw(
         ],
         namespace=namespace,
     )
+    _forget_flows(mappings, namespace)
 
 
 def published(table: str, *, namespace: Namespace | None = None) -> tuple[PortMapping, ...]:
@@ -202,6 +210,34 @@ def _claim(bound: socket.socket) -> None:
         raise
 
 
+def _forget_flows(mappings: tuple[PortMapping, ...], namespace: Namespace | None) -> None:
+    """Let clients of UDP ports that send on and on be looked at anew.
+
+    A flow without connections is one as long as packets come, so it would go on to the host
+    itself after the port is published, and to an address that is nobody's after it is withdrawn.
+    """
+    udp = [mapping for mapping in mappings if mapping.protocol == "udp"]
+    if not udp:
+        return
+    from netns.netlink import Flow, Netlink, forget_flows
+
+    with Netlink.open(namespace) as netlink:
+        host = {str(model.interface(address).ip) for address in netlink.all_addresses()}
+    ours = {str(model.interface(mapping.address).ip) for mapping in udp}
+    ports = {mapping.host_port for mapping in udp}
+
+    def is_meant(flow: Flow) -> bool:
+        return (
+            flow.protocol == _UDP
+            and flow.port in ports
+            and flow.destination in host
+            and flow.answered_by in ours | {flow.destination}
+        )
+
+    for ipv6 in {model.is_ipv6(mapping.address) for mapping in udp}:
+        forget_flows(is_meant, ipv6=ipv6, namespace=namespace)
+
+
 def _elements(mappings: tuple[PortMapping, ...]) -> dict[str, tuple[Element, ...]]:
     found: dict[str, tuple[Element, ...]] = {}
     for mapping in mappings:
@@ -232,9 +268,19 @@ def _checked(mapping: PortMapping, *, lowest: int) -> None:
         raise InvalidValue("host address", mapping.host_address, reason)
 
 
-def _key(mapping: PortMapping) -> tuple[object, ...]:
+def _key(mapping: PortMapping) -> tuple[bool, str, str, int]:
     host = "" if mapping.host_address in ANY else str(model.interface(mapping.host_address).ip)
     return model.is_ipv6(mapping.address), host, mapping.protocol, mapping.host_port
+
+
+def _owner(table: str, mapping: PortMapping, namespace: Namespace | None) -> str:
+    ipv6, host, protocol, port = _key(mapping)
+    for other in published(table, namespace=namespace):
+        other_ipv6, other_host, other_protocol, other_port = _key(other)
+        is_there = (ipv6, protocol, port) == (other_ipv6, other_protocol, other_port)
+        if is_there and (host == other_host or "" in {host, other_host}):
+            return other.owner
+    return ""
 
 
 def _is_same(one: PortMapping, two: PortMapping) -> bool:

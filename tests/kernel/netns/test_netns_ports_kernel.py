@@ -13,9 +13,11 @@ from kit.nethosts import (
     OUTSIDE4,
     OUTSIDE6,
     TABLE,
+    TIMEOUT_S,
     Fabric,
     Server,
     call,
+    family_of,
     is_silent,
 )
 
@@ -140,6 +142,40 @@ def test_a_port_of_one_address_is_published_there_alone(
         call(outside, server, HOST4, 8080)
 
 
+@pytest.mark.parametrize(
+    ("subnet", "address"), [("10.9.1", HOST4), ("fd00:1:", HOST6)], ids=["ipv4", "ipv6"]
+)
+def test_a_client_that_sends_on_and_on_is_served_by_who_is_there(
+    fabric: Fabric,
+    outside: Namespace,
+    serve: Serve,
+    publish: Callable[..., None],
+    subnet: str,
+    address: str,
+) -> None:
+    """A tracked UDP flow went on to where the port led before."""
+    network = fabric.network(ipv6=True)
+    dot = ":" if ":" in subnet else "."
+    first, second = f"{subnet}{dot}2", f"{subnet}{dot}3"
+    servers = [serve(fabric.container(network), ip, 80, "udp") for ip in (first, second)]
+    with outside.entered():
+        client = socket.socket(family_of(address), socket.SOCK_DGRAM)
+    with client:
+        client.settimeout(TIMEOUT_S)
+        client.connect((address, 8080))
+
+        client.send(b"to nobody")
+        with pytest.raises(ConnectionRefusedError):
+            client.recv(100)
+        for server, container in zip(servers, (first, second), strict=True):
+            asked = mapping(protocol="udp", address=container)
+            publish(asked)
+            client.send(b"to a container")
+            server.answer()
+            assert client.recv(100)
+            ports.withdraw(TABLE, (asked,), namespace=fabric.host)
+
+
 def test_a_port_that_is_published_names_its_owner(
     fabric: Fabric, publish: Callable[..., None]
 ) -> None:
@@ -208,6 +244,21 @@ def test_a_port_of_a_program_of_the_host_is_taken(
 
     with pytest.raises(netns.PortTaken, match="a process of this host"):
         ports.reserve((mapping(protocol=protocol),), namespace=host)
+
+
+@pytest.mark.parametrize("first", ["", "127.0.0.1"])
+@pytest.mark.parametrize("second", ["", "127.0.0.1"])
+def test_a_port_that_somebody_published_is_his(
+    fabric: Fabric, publish: Callable[..., None], first: str, second: str
+) -> None:
+    fabric.network()
+    asked = (mapping(host_address=first, owner="web"),)
+    with ports.reserve(asked, namespace=fabric.host):
+        publish(*asked)
+
+        late = (mapping(host_address=second, owner="late"),)
+        with pytest.raises(netns.PortTaken, match="8080/tcp is in use by web"):
+            ports.reserve(late, table=TABLE, namespace=fabric.host)
 
 
 def test_reserving_twice_is_refused_and_leaves_nothing_taken(host: Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -114,6 +115,15 @@ def test_a_block_that_fails_changes_nothing(store: FileLeases) -> None:
         clear_and_fail()
 
     assert len(ipam.leased(store)) == 1
+
+
+def test_many_at_once_get_an_address_each(store: FileLeases) -> None:
+    subnet = Subnet(cidr="10.0.0.0/24", gateway="10.0.0.1")
+    with ThreadPoolExecutor(8) as pool:
+        given_out = list(pool.map(lambda n: take(store, f"c{n}", subnet), range(64)))
+
+    assert len(set(given_out)) == 64
+    assert len(ipam.leased(store)) == 64
 
 
 def test_another_store_will_do() -> None:
