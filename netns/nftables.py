@@ -114,18 +114,24 @@ def apply(changes: Iterable[Change], *, namespace: Namespace | None = None) -> N
 
 
 def elements(
-    table: Table, set_: str, *, namespace: Namespace | None = None
-) -> tuple[Element, ...] | None:
-    """The elements of a set as the kernel has them; None if the table or the set is gone."""
-    kind = "map" if any(s.value for s in table.sets if s.name == set_) else "set"
+    table: Table, *names: str, namespace: Namespace | None = None
+) -> dict[str, tuple[Element, ...]]:
+    """The elements of these sets as the kernel has them; a set that is gone is left out.
+
+    The whole table is read at once: nft reads all of it for one set, too.
+    """
     try:
-        found = _listed(("list", kind, table.family, table.name, set_), namespace)
+        found = _listed(("list", "table", table.family, table.name), namespace)
     except RulesRefused as error:
         if ABSENT in error.reason:
-            return None
+            return {}
         raise
-    listed = (entry[kind] for entry in found if kind in entry)
-    return tuple(_element(item) for entry in listed for item in entry.get("elem", ()))
+    sets = (entry.get("set") or entry.get("map") or {} for entry in found)
+    return {
+        one["name"]: tuple(_element(item) for item in one.get("elem", ()))
+        for one in sets
+        if one.get("name") in names
+    }
 
 
 def exists(table: Table, *, namespace: Namespace | None = None) -> bool:

@@ -127,8 +127,9 @@ def published(table: str, *, namespace: Namespace | None = None) -> tuple[PortMa
     """Every port that the table sends on; none if the table is gone."""
     rules = nat.table(table)
     found: list[PortMapping] = []
-    for name in ("named4", "named6", "any4", "any6"):
-        for element in nftables.elements(rules, name, namespace=namespace) or ():
+    names = ("named4", "named6", "any4", "any6")
+    for elements in nftables.elements(rules, *names, namespace=namespace).values():
+        for element in elements:
             host = str(element.key[0]) if len(element.key) == 3 else ""
             protocol, port = element.key[-2:]
             found.append(

@@ -155,10 +155,9 @@ def test_a_removed_network_leaves_nothing_of_itself(fabric: Fabric) -> None:
         assert not netlink.has_link("br1")
         assert netlink.has_link(keeps.config.bridge)
     bridges = nftables.elements(rules, "bridges", namespace=fabric.host)
-    assert bridges is not None
-    assert [element.key for element in bridges] == [("br2",)]
+    assert [element.key for element in bridges["bridges"]] == [("br2",)]
     nat.remove(TABLE, namespace=fabric.host)
-    assert nftables.elements(rules, "bridges", namespace=fabric.host) is None
+    assert nftables.elements(rules, "bridges", namespace=fabric.host) == {}
     network.remove()
 
 
