@@ -291,10 +291,11 @@ def overlaid(lowers: Sequence[str], at: Path) -> dict[str, trees.Entry]:
     done = subprocess.run(
         [
             *("unshare", "--mount", "--propagation", "private"),
-            *(sys.executable, "-c", OVERLAID, at, *lowers),
+            *(sys.executable, "-c", OVERLAID, str(at), *lowers),
         ],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         check=True,
     )
-    return pickle.loads(done.stdout)
+    seen: dict[str, trees.Entry] = pickle.loads(done.stdout)
+    return seen
