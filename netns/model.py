@@ -171,13 +171,29 @@ def is_ipv6(text: str) -> bool:
     return ":" in text
 
 
+def packed_address(text: str) -> tuple[bytes, int]:
+    """The bytes of ``10.0.0.2/24`` and its prefix, without the price of ``ipaddress``."""
+    import _socket  # the compiled half of `socket`
+
+    host, _, prefix = text.partition("/")
+    family = _socket.AF_INET6 if is_ipv6(host) else _socket.AF_INET
+    try:
+        packed = _socket.inet_pton(family, host)
+        length = int(prefix) if prefix else len(packed) * 8
+    except (OSError, ValueError) as error:
+        raise InvalidValue("address", text, "it is none of IPv4 or IPv6") from error
+    if not 0 <= length <= len(packed) * 8:
+        raise InvalidValue("address", text, "its prefix is too long")
+    return packed, length
+
+
 def mac_of(address: str) -> str:
     """A hardware address made from an address of a subnet.
 
     Who leases the address next has the same one, so no neighbour holds a stale entry.
     """
-    last = interface(address).ip.packed[-4:]
-    return ":".join(f"{byte:02x}" for byte in (0x02, 0x42, *last))
+    packed, _ = packed_address(address)
+    return ":".join(f"{byte:02x}" for byte in (0x02, 0x42, *packed[-4:]))
 
 
 def _is_hex(text: str) -> bool:

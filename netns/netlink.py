@@ -238,7 +238,7 @@ class Netlink:
         try:
             return list(request(*words, **fields))
         except NetlinkError as error:
-            raise _refusal(link, f"cannot {act}{self._where}", error.code, str(error)) from error
+            raise refusal(link, f"cannot {act}{self._where}", error.code, str(error)) from error
 
 
 def forget_flows(
@@ -282,11 +282,12 @@ def _forgotten(tracked: Any, flow: Any) -> bool:
     except NetlinkError as error:
         if error.code == ENOENT:  # it ended meanwhile
             return False
-        raise _refusal("", "cannot forget a flow", error.code, str(error)) from error
+        raise refusal("", "cannot forget a flow", error.code, str(error)) from error
     return True
 
 
-def _refusal(link: str, message: str, errno: int, text: str) -> LinkError:
+def refusal(link: str, message: str, errno: int, text: str = "") -> LinkError:
+    """The error that says what could not be done and why, of the kind of its errno."""
     import os
 
     kinds: dict[int, type[LinkError]] = {

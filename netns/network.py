@@ -66,11 +66,9 @@ class Network:
         An endpoint without routes gets a default route by each gateway of its addresses' families,
         unless the network is internal.
         """
-        from netns.netlink import Netlink
-
         filled = self.filled(endpoint)
-        with settings.in_namespace(self._host) as host, Netlink.open(host) as netlink:
-            veth.create(netlink, host, self.config.bridge, filled, namespace)
+        with settings.in_namespace(self._host) as host:
+            veth.create(host, self.config.bridge, filled, namespace)
         return filled
 
     def detach(self, endpoint: Endpoint) -> None:

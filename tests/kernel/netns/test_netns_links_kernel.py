@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import requires
@@ -11,6 +14,8 @@ import netns
 from netns import Endpoint, Namespace, Netlink, Route, bridge, link, settings, veth
 
 pytestmark = requires.root
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -93,7 +98,7 @@ def test_an_endpoint_is_plumbed(
         mtu=1300,
     )
 
-    veth.create(netlink, host, "br0", endpoint, inside)
+    veth.create(host, "br0", endpoint, inside)
 
     assert bridge.ports(netlink, "br0") == ("ve1",)
     with Netlink.open(inside) as inner:
@@ -114,7 +119,7 @@ def test_an_endpoint_without_ipv6_has_not_even_an_address_of_the_link(
     make_bridge(netlink, host, "10.9.0.1/24")
     inside = new()
 
-    veth.create(netlink, host, "br0", Endpoint(link="ve1", addresses=("10.9.0.2/24",)), inside)
+    veth.create(host, "br0", Endpoint(link="ve1", addresses=("10.9.0.2/24",)), inside)
 
     with Netlink.open(inside) as inner:
         assert inner.addresses("eth0") == ("10.9.0.2/24",)
@@ -128,7 +133,7 @@ def test_a_failed_endpoint_leaves_no_link(
     endpoint = Endpoint(link="ve1", addresses=("10.9.0.2/24",), routes=routes)
 
     with pytest.raises(netns.LinkError, match=r"default by 192\.0\.2\.99"):
-        veth.create(netlink, host, "br0", endpoint, new())
+        veth.create(host, "br0", endpoint, new())
 
     assert not netlink.has_link("ve1")
 
@@ -138,7 +143,7 @@ def test_removing_the_pair_twice_is_nothing(
 ) -> None:
     make_bridge(netlink, host, "10.9.0.1/24")
     endpoint = Endpoint(link="ve1", addresses=("10.9.0.2/24",))
-    veth.create(netlink, host, "br0", endpoint, new())
+    veth.create(host, "br0", endpoint, new())
 
     veth.remove(netlink, endpoint)
     veth.remove(netlink, endpoint)
@@ -187,3 +192,28 @@ def test_an_address_and_a_route_twice_are_nothing(netlink: Netlink, host: Namesp
     netlink.remove_route(route)
 
     assert route not in netlink.routes()
+
+
+def test_plumbing_an_endpoint_loads_no_pyroute2() -> None:
+    program = """
+import sys
+from netns import Endpoint, Namespace, packed, veth
+with Namespace.create() as host, Namespace.create() as inside:
+    with host.entered(), packed.Wire() as wire:
+        wire.ask("br0", "make bridge", BRIDGE)
+    endpoint = Endpoint(link="ve1", addresses=("10.9.0.2/24", "fd00::2/64"))
+    veth.create(host, "br0", endpoint, inside)
+print(*sys.modules)
+"""
+    from netns import packed
+
+    body = packed._LINK.pack(0, 0, 0, 0, 0) + packed._text(packed._IFLA_IFNAME, "br0")
+    info = packed._attribute(packed._IFLA_LINKINFO, packed._text(packed._IFLA_INFO_KIND, "bridge"))
+    made = packed._message(packed.RTM_NEWLINK, packed.NLM_F_CREATE, body + info)
+    head = f"import sys; sys.path.append({str(ROOT)!r}); BRIDGE = {made!r}"
+    done = subprocess.run(
+        [sys.executable, "-IS", "-c", head + program], stdout=subprocess.PIPE, text=True, check=True
+    )
+
+    dear = {"pyroute2", "ipaddress", "json", "re", "socket", "subprocess", "typing", "contextlib"}
+    assert not dear & set(done.stdout.split())

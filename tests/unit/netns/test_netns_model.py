@@ -26,7 +26,7 @@ def network(**options: object) -> Network:
 def test_importing_the_library_loads_nothing_dear() -> None:
     program = (
         f"import sys; sys.path.append({str(ROOT)!r}); import netns, netns.network, netns.ports, "
-        "netns.ipam, netns.link, netns.bridge, netns.veth; print(*sys.modules)"
+        "netns.ipam, netns.link, netns.bridge, netns.veth, netns.packed; print(*sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-IS", "-c", program], stdout=subprocess.PIPE, text=True, check=True
@@ -56,6 +56,12 @@ def test_a_hardware_address_of_no_link_is_refused(mac: str) -> None:
 def test_a_hardware_address_comes_from_the_address() -> None:
     assert model.mac_of("10.1.2.3/24") == "02:42:0a:01:02:03"
     assert model.mac_of("fd00::1:2") == "02:42:00:01:00:02"
+
+
+@pytest.mark.parametrize("text", ["", "10.0.0", "10.0.0.2/33", "10.0.0.2/x", "fd00::/129", "a"])
+def test_an_address_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(netns.InvalidValue, match="invalid address"):
+        model.packed_address(text)
 
 
 def test_an_endpoint_gets_a_way_out_of_each_family_that_it_has() -> None:
