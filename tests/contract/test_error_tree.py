@@ -8,7 +8,11 @@ from types import ModuleType
 
 import pytest
 
-TREES = {"sandbox.errors": "SandboxError", "cgroups.errors": "CgroupError"}
+TREES = {
+    "sandbox.errors": "SandboxError",
+    "cgroups.errors": "CgroupError",
+    "netns.errors": "NetnsError",
+}
 
 
 def drawn(module: ModuleType, base: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("cgroups", "sandbox")
+PACKAGES = ("cgroups", "netns", "sandbox")
 
 
 def public_names() -> list[tuple[str, str]]:
