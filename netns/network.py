@@ -4,6 +4,7 @@ A `Network` does not remember: the bridge and the table are the kernel's, what w
 the caller's `NetworkConfig`, and who has which address is the lease store's.  So each verb may be
 called again after a crash, or by another process.
 
+    is_ready  a quick look whether anybody removed it
     ensure    bridge, addresses, settings, rules: made, or mended where somebody broke them
     attach    a veth into a namespace, with addresses and the way out
     detach    takes it back
@@ -15,7 +16,7 @@ Out of its scope: when to do this, names of containers, published ports (``netns
 from __future__ import annotations
 
 from netns import bridge, ipam, model, nat, nftables, settings, veth
-from netns.errors import InvalidValue
+from netns.errors import InvalidValue, LinkNotFound
 from netns.model import Endpoint, Route
 
 TYPE_CHECKING = False
@@ -59,6 +60,27 @@ class Network:
                     nat.allow_forwarding(ipv6=self._has(6))
                     nat.allow_loopback(config.bridge)
                 nat.pass_other_firewalls(config.bridge, config.table, namespace=host)
+
+    def is_ready(self) -> bool:
+        """Whether the bridge is up and the rules know it: a quick look, for before each use.
+
+        It sees what others remove (the bridge, the table, all of nftables), not that somebody
+        changed an address or a rule.
+        """
+        from netns import packed
+
+        config = self.config
+        question = packed.link_in_set(config.table, "bridges", config.bridge)
+        with settings.in_namespace(self._host) as host, host.entered():
+            with packed.Wire(host.path) as wire:
+                if not wire.is_up(config.bridge):
+                    return False
+            with packed.Wire(host.path, protocol=packed.NETLINK_NETFILTER) as wire:
+                try:
+                    wire.ask(config.bridge, f"look into table {config.table}", question)
+                except LinkNotFound:
+                    return False
+        return True
 
     def attach(self, endpoint: Endpoint, namespace: Namespace) -> Endpoint:
         """Give the namespace a link to this network; the answer has what was left open filled in.

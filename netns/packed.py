@@ -1,4 +1,4 @@
-"""rtnetlink messages packed by hand, for plumbing one endpoint in a millisecond.
+"""Netlink messages packed by hand, for plumbing one endpoint in a millisecond.
 
 Making and plumbing a veth is on the way of every start of a container, and pyroute2 costs 200 ms to
 load and some 10 ms for it.  So these few messages are made here; tests hold them against
@@ -13,6 +13,7 @@ import _socket
 from _struct import Struct
 
 from netns import model
+from netns.errors import LinkNotFound
 from netns.netlink import refusal
 
 TYPE_CHECKING = False
@@ -23,7 +24,7 @@ RTM_NEWLINK, RTM_GETLINK, RTM_SETLINK, RTM_NEWADDR, RTM_NEWROUTE = 16, 18, 19, 2
 NLM_F_REQUEST, NLM_F_ACK = 1, 4
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 _NLMSG_ERROR = 2
-_NETLINK_ROUTE = 0
+_NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
 
 IFF_UP = 1
 IFA_F_NODAD = 2
@@ -32,6 +33,10 @@ _IFLA_NET_NS_FD = 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFLA_PROTINFO, _IFLA_BRPORT_MODE, _NESTED = 12, 4, 0x8000
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
+NFT_MSG_GETSETELEM = 10 << 8 | 13  # subsystem and message
+_NFPROTO_INET = 1
+_NFTA_SET_ELEM_LIST_TABLE, _NFTA_SET_ELEM_LIST_SET, _NFTA_SET_ELEM_LIST_ELEMENTS = 1, 2, 3
+_NFTA_LIST_ELEM, _NFTA_SET_ELEM_KEY, _NFTA_DATA_VALUE = 1, 1, 1
 _RTA_OIF, _RTA_GATEWAY = 4, 5
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNICAST = 254, 4, 0, 1
 
@@ -39,6 +44,7 @@ _HEADER = Struct("=IHHII")  # length, type, flags, sequence number, port
 _LINK = Struct("=BxHiII")  # family, type, index, flags, which flags
 _ADDRESS = Struct("=BBBBI")  # family, prefix, flags, scope, index
 _ROUTE = Struct("=BBBBBBBBI")  # family, lengths, tos, table, protocol, scope, type, flags
+_NETFILTER = Struct("=BBH")  # family, version, resource
 _ATTRIBUTE = Struct("=HH")
 _NUMBER = Struct("=I")
 _ERRNO = Struct("=i")
@@ -75,7 +81,7 @@ def hairpin(index: int) -> bytes:
     """Let frames leave by the bridge port that they came in by."""
     mode = _attribute(_IFLA_BRPORT_MODE, b"\1")
     body = _LINK.pack(_socket.AF_BRIDGE, 0, index, 0, 0)
-    return _message(RTM_SETLINK, 0, body + _attribute(_IFLA_PROTINFO | _NESTED, mode))
+    return _message(RTM_SETLINK, 0, body + _nested(_IFLA_PROTINFO, mode))
 
 
 def address(index: int, text: str) -> bytes:
@@ -111,13 +117,26 @@ def look_up(name: str) -> bytes:
     return _message(RTM_GETLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, name))
 
 
-class Wire:
-    """One rtnetlink socket in the namespace that the thread is in."""
+def link_in_set(table: str, set_: str, link: str) -> bytes:
+    """Ask nftables whether the set of an inet table has the name of a link: ENOENT if not."""
+    key = _nested(_NFTA_SET_ELEM_KEY, _attribute(_NFTA_DATA_VALUE, link.encode().ljust(16, b"\0")))
+    return _message(
+        NFT_MSG_GETSETELEM,
+        0,
+        _NETFILTER.pack(_NFPROTO_INET, 0, 0)
+        + _text(_NFTA_SET_ELEM_LIST_TABLE, table)
+        + _text(_NFTA_SET_ELEM_LIST_SET, set_)
+        + _nested(_NFTA_SET_ELEM_LIST_ELEMENTS, _nested(_NFTA_LIST_ELEM, key)),
+    )
 
-    def __init__(self, where: str = "") -> None:
+
+class Wire:
+    """One netlink socket in the namespace that the thread is in."""
+
+    def __init__(self, where: str = "", *, protocol: int = _NETLINK_ROUTE) -> None:
         """Open the socket; ``where`` is for messages."""
         kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC
-        self._socket = _socket.socket(_socket.AF_NETLINK, kind, _NETLINK_ROUTE)
+        self._socket = _socket.socket(_socket.AF_NETLINK, kind, protocol)
         self._where = f" in {where}" if where else ""
         self._sequence = 0
 
@@ -154,6 +173,14 @@ class Wire:
             at += (length + 3) & ~3
         return index, mtu
 
+    def is_up(self, name: str) -> bool:
+        """Whether there is a link of that name and it is up."""
+        try:
+            body = self.ask(name, f"look up link {name}", look_up(name))
+        except LinkNotFound:
+            return False
+        return bool(_LINK.unpack_from(body)[3] & IFF_UP)
+
     def close(self) -> None:
         """Close the socket; a second time is nothing."""
         self._socket.close()
@@ -179,6 +206,10 @@ def _message(type_: int, flags: int, body: bytes) -> bytes:
 def _attribute(type_: int, value: bytes) -> bytes:
     size = _ATTRIBUTE.size + len(value)
     return _ATTRIBUTE.pack(size, type_) + value + bytes(-size % 4)
+
+
+def _nested(type_: int, value: bytes) -> bytes:
+    return _attribute(type_ | _NESTED, value)
 
 
 def _number(type_: int, value: int) -> bytes:

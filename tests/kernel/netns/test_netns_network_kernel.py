@@ -128,6 +128,26 @@ def test_ensure_mends_what_somebody_removed(
     assert call(inside, serve(outside, OUTSIDE4, 80), OUTSIDE4, 80) == HOST4
 
 
+def test_a_network_is_ready_until_somebody_removes_a_part(fabric: Fabric) -> None:
+    network = fabric.network()
+    fabric.network()
+    assert network.is_ready()
+
+    with Netlink.open(fabric.host) as netlink:
+        netlink.change("br1", up=False)
+        assert not network.is_ready()
+        netlink.remove("br1")
+    assert not network.is_ready()
+    network.ensure()
+    assert network.is_ready()
+    nftables.apply(nat.withdrawal(network.config), namespace=fabric.host)
+    assert not network.is_ready()
+    nftables.run_text("flush ruleset", namespace=fabric.host)
+    assert not network.is_ready()
+    network.ensure()
+    assert network.is_ready()
+
+
 def test_ensure_twice_changes_nothing(fabric: Fabric) -> None:
     def rules() -> int:
         with fabric.host.entered():
