@@ -7,10 +7,15 @@ import select
 
 from ..errors import RunFailed
 from ..monitor import exitrecord
+from .launching import StartAs
 from .result import RunResult
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..monitor.exitrecord import ExitRecord
+    from .container import Attachment
     from .engine import Engine
     from .options import RunOptions
 
@@ -19,37 +24,11 @@ _CHUNK = 1 << 18
 
 def capture(engine: Engine, options: RunOptions, stdin: bytes | None, *, check: bool) -> RunResult:
     """Run, collect both streams, and judge."""
-    opened: list[int] = []
-    try:
-        ours: dict[str, int] = {}
-        theirs = []
-        for name in ("stdin", "stdout", "stderr"):
-            if name == "stdin" and stdin is None:
-                theirs.append(_keep(opened, os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)))
-                continue
-            read_end, write_end = os.pipe2(os.O_CLOEXEC)
-            opened += [read_end, write_end]
-            mine, other = (write_end, read_end) if name == "stdin" else (read_end, write_end)
-            os.set_blocking(mine, False)
-            ours[name] = mine
-            theirs.append(other)
-        container, launching = engine.create_prepared(options)
-        attachment = container.start_prepared(
-            launching, (theirs[0], theirs[1], theirs[2]), with_launcher=True
-        )
-        for fd in theirs:
-            _drop(opened, fd)
-        try:
-            outputs = _exchange(opened, ours, stdin or b"")
-            record = attachment.wait()
-        except BaseException:
-            # Interrupted: the monitor sees the socket close, and ends the container.
-            attachment.close()
-            container.rest()
-            raise
-    finally:
-        for fd in list(opened):
-            _drop(opened, fd)
+    start = StartAs(is_attached=True, size=(24, 80), with_launcher=True)
+    container, launching = engine.create_prepared(options, start)
+    record, outputs, attachment = collect(
+        lambda stdio: container.start_prepared(launching, stdio, with_launcher=True), stdin
+    )
     verdict, detail = exitrecord.verdict_of(record)
     result = RunResult(
         container_id=container.id,
@@ -66,6 +45,40 @@ def capture(engine: Engine, options: RunOptions, stdin: bytes | None, *, check: 
     if check and not result.ok:
         raise RunFailed(f"{verdict}: {detail}" if detail else verdict, result=result)
     return result
+
+
+def collect(
+    start: Callable[[tuple[int, int, int]], Attachment], stdin: bytes | None
+) -> tuple[ExitRecord, dict[str, bytes], Attachment]:
+    """Start something on three pipes, feed it, and drain it until its end."""
+    opened: list[int] = []
+    try:
+        ours: dict[str, int] = {}
+        theirs = []
+        for name in ("stdin", "stdout", "stderr"):
+            if name == "stdin" and stdin is None:
+                theirs.append(_keep(opened, os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)))
+                continue
+            read_end, write_end = os.pipe2(os.O_CLOEXEC)
+            opened += [read_end, write_end]
+            mine, other = (write_end, read_end) if name == "stdin" else (read_end, write_end)
+            os.set_blocking(mine, False)
+            ours[name] = mine
+            theirs.append(other)
+        attachment = start((theirs[0], theirs[1], theirs[2]))
+        for fd in theirs:
+            _drop(opened, fd)
+        try:
+            outputs = _exchange(opened, ours, stdin or b"")
+            record = attachment.wait()
+        except BaseException:
+            # Interrupted: the monitor sees the socket close, and ends the container.
+            attachment.abandon()
+            raise
+    finally:
+        for fd in list(opened):
+            _drop(opened, fd)
+    return record, outputs, attachment
 
 
 def _exchange(opened: list[int], ours: dict[str, int], data: bytes) -> dict[str, bytes]:

@@ -20,8 +20,9 @@ from .status import EXITED, PAUSED, RUNNING, Status, status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
+    from typing import Unpack
 
     from ..jsontext import Json
     from ..monitor.exitrecord import ExitRecord, Receipt
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from ..paths import Paths
     from ..state.containers import ContainerRecord
     from .engine import Engine
+    from .keywords import ExecKeywords
     from .launching import Launching
     from .options import RunOptions, VolumeMount
+    from .result import ExecResult
 
 DEFAULT_STOP_TIMEOUT_S = 10.0
 
@@ -262,6 +265,48 @@ class Container:
             sweep.settle_locked(self._paths, self.id)
             sweep.discard(self._paths, self.id, self.name)
 
+    def exec_start(
+        self,
+        command: Iterable[str],
+        /,
+        stdio: tuple[int, int, int] | None = None,
+        *,
+        size: tuple[int, int] = (24, 80),
+        with_launcher: bool = False,
+        **keywords: Unpack[ExecKeywords],
+    ) -> Attachment:
+        """Start one more process in it; ``stdio`` and ``with_launcher`` are as with `start`.
+
+        Keywords: ``env``, ``user``, ``workdir``, ``privileged``, ``tty``,
+        ``interactive`` and ``timeout``; what is not given is the container's.
+        Raises `WrongStatus` when the container does not run, `ExecFailed` or
+        `LaunchFailed` when the program could not be executed.
+        """
+        # Loads all that makes containers, which other verbs do without.
+        from . import execing
+
+        asked = dict(keywords)
+        return execing.start(
+            self._engine, self, command, asked, stdio, size=size, with_launcher=with_launcher
+        )
+
+    def exec_run(
+        self,
+        command: Iterable[str],
+        /,
+        *,
+        stdin: bytes | None = None,
+        **keywords: Unpack[ExecKeywords],
+    ) -> ExecResult:
+        """Run one more command in it, wait for its end, and return what it printed.
+
+        Keywords are those of `exec_start`.  A command that is interrupted, or
+        takes longer than ``timeout``, is killed with all of its session.
+        """
+        from . import execing
+
+        return execing.run(self._engine, self, command, dict(keywords), stdin)
+
     def logs(
         self,
         *,
@@ -390,6 +435,11 @@ class Attachment:
     def close(self) -> None:
         """Let go of the run, which goes on; the second call does nothing."""
         self._launch.close()
+
+    def abandon(self) -> None:
+        """Let go of a run that ends with its launcher, and wait for that."""
+        self.close()
+        self.container.rest()
 
     def _finish(self) -> int | None:
         container = self.container

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
     from ..image.archive import Loaded
     from ..image.store import Image, ImageStore
+    from ..image.transfer import Pulled, Pushed, Remote
     from ..state.containers import ContainerRecord
     from .container import Attachment
-    from .launching import Launching
+    from .launching import Launching, StartAs
     from .options import RunOptions
     from .result import RunResult
     from .status import Status
@@ -82,7 +83,7 @@ class Engine:
         if self._templates is None:
             from .templates import Templates
 
-            self._templates = Templates()
+            self._templates = Templates(self.paths)
         return self._templates
 
     def prepare(self) -> None:
@@ -114,7 +115,9 @@ class Engine:
         container, _launching = self.create_prepared(parse_options(image, command, keywords))
         return container
 
-    def create_prepared(self, options: RunOptions) -> tuple[Container, Launching]:
+    def create_prepared(
+        self, options: RunOptions, start: StartAs | None = None
+    ) -> tuple[Container, Launching]:
         """The same from parsed options, with all that was decided about the first start."""
         from .launching import Launching
         from .options import options_document
@@ -136,7 +139,7 @@ class Engine:
             options=options_document(options),
         )
         launching = Launching(self, record, options, root)
-        launching.check()
+        launching.check(start)
         try:
             with self._make_locked(container_id):
                 if options.name:
@@ -175,9 +178,12 @@ class Engine:
         **keywords: Any,
     ) -> Attachment:
         """Create and start in one go; a container that cannot start stays, unless ``rm``."""
+        from .launching import StartAs
         from .options import parse_options
 
-        container, launching = self.create_prepared(parse_options(image, command, keywords))
+        options = parse_options(image, command, keywords)
+        start = StartAs(is_attached=stdio is not None, size=size, with_launcher=with_launcher)
+        container, launching = self.create_prepared(options, start)
         return container.start_prepared(launching, stdio, size=size, with_launcher=with_launcher)
 
     def run(
@@ -279,6 +285,41 @@ class Engine:
         from ..image.importing import import_rootfs
 
         return import_rootfs(self.store, source, name, changes=tuple(changes), message=message)
+
+    @property
+    def remote(self) -> Remote:
+        """Registries, by the environment and docker's configuration as they are now."""
+        from ..image.transfer import Remote
+
+        return Remote.choose(self.paths.root, self.paths.certificates)
+
+    def pull(
+        self,
+        ref: str,
+        *,
+        platform: str | None = None,
+        progress: Callable[[str, str, int, int], None] | None = None,
+    ) -> Pulled:
+        """Bring an image from its registry.
+
+        ``platform`` is ``OS/ARCHITECTURE[/VARIANT]``, this host's by default.  ``progress`` is
+        called, also from other threads, with whose progress it is, its status, and bytes
+        done and in total.
+        """
+        from ..image.transfer import pull
+        from ..oci import reference
+
+        name = reference.parse(ref)
+        return pull(self.store, self.remote, name, platform=platform, progress=progress)
+
+    def push(
+        self, ref: str, *, progress: Callable[[str, str, int, int], None] | None = None
+    ) -> Pushed:
+        """Give an image to the registry that its name says."""
+        from ..image.transfer import push
+        from ..oci import reference
+
+        return push(self.store, self.remote, reference.parse_name(ref), progress=progress)
 
     def tag(self, image: str, name: str) -> None:
         """Give an image one more name."""

@@ -91,3 +91,15 @@ class RunKeywords(TypedDict, total=False):
     log_opt: Pairs | None
     allow_unenforced: Words | None
     platform: str | None
+
+
+class ExecKeywords(TypedDict, total=False):
+    """The same for ``sandbox exec``."""
+
+    env: Pairs | None
+    interactive: bool
+    privileged: bool
+    timeout: Seconds | None
+    tty: bool
+    user: str | int | None
+    workdir: str | None

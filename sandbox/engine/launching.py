@@ -17,27 +17,31 @@ import cgroups
 
 from ..errors import HostLacks, LimitUnavailable, SandboxError, StoreFull
 from ..monitor import client
-from ..native.plan import describe, encode
+from ..record import Record
 from ..runtime.launch import Disk, ExitCommand, Group, LaunchSettings, Log, RootMount
-from ..runtime.plan import compile_plan
 from ..state import lock
 from ..state.document import remove_file
 from . import disk, etc, journal
 from .result import Enforced
 from .root import Root
-from .specify import seccomp_filter, specify
-from .templates import Template, kind_of, places_of
+from .templates import Kind, Template, kind_of, places_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from ..native.plan import Op
     from ..oci.spec import Spec
     from ..paths import Paths
     from ..state.containers import ContainerRecord
     from .engine import Engine
     from .options import RunOptions
+
+
+class StartAs(Record):
+    """How a container is going to be started, as far as its plan says it."""
+
+    is_attached: bool
+    size: tuple[int, int]
+    with_launcher: bool
 
 
 class Launching:
@@ -52,7 +56,7 @@ class Launching:
         self.root = root
         self.enforcement: tuple[Enforced, ...] = ()
         self._spec: Spec | None = None
-        self._kind: Hashable | None = None
+        self._kind: Kind | None = None
 
     @classmethod
     def again(cls, engine: Engine, record: ContainerRecord, options: RunOptions) -> Launching:
@@ -80,13 +84,24 @@ class Launching:
             return os.uname().nodename
         return self.options.hostname or self.record.id[:12]
 
-    def check(self) -> None:
-        """Refuse what cannot work, before the container exists."""
+    def check(self, start: StartAs | None = None) -> None:
+        """Refuse what cannot work, before the container exists.
+
+        With ``start`` it will be started so at once; where that was done before
+        with the same options, it can be done again.
+        """
         from .container import check_stop_signal
 
         if self.options.stop_signal:
             check_stop_signal(self.options.stop_signal)
-        self._kind = kind_of(self.options, self.root)
+        if start is not None and self.engine.debug is None:
+            self._kind = kind_of(
+                self.options,
+                self.root,
+                is_attached=start.is_attached,
+                size=start.size,
+                with_launcher=start.with_launcher,
+            )
         if self.engine.templates.find(self._kind) is None:
             self._specify()
 
@@ -152,21 +167,21 @@ class Launching:
     ) -> bytes:
         """Make the cgroups, and the plan that knows them."""
         templates, container_id = self.engine.templates, self.record.id
-        kind = self._kind and (self._kind, is_attached, size, with_launcher)
-        template = templates.find(kind) if self.engine.debug is None else None
+        template = templates.find(self._kind)
         limits = template.limits if template is not None else self._limits()
         groups = self._make_cgroup(name, limits)
         places = places_of(groups, container_id)
         if template is not None and template.places == places:
             return template.plan_for(container_id)
+        # What compiles is loaded when nothing was found: half of a command's imports.
+        from ..native.plan import describe, encode
+
         ops = self._plan(groups, is_attached, size, with_launcher)
         if self.engine.debug is not None:
             self.engine.debug(describe(ops))
         plan = encode(ops)
         kept = Template(plan=plan, container_id=container_id, limits=limits, places=places)
-        # The first tells `check` that this kind of start can be made.
         templates.keep(self._kind, kept)
-        templates.keep(kind, kept)
         return plan
 
     def _start_monitor(
@@ -207,6 +222,8 @@ class Launching:
     def _specify(self) -> Spec:
         # Once for a start: what `check` saw is what is started.
         if self._spec is None:
+            from .specify import specify
+
             self._spec = specify(
                 self.engine, self.record, self.options, self.root, self.folder, self.hostname
             )
@@ -270,6 +287,9 @@ class Launching:
         with_launcher: bool,
     ) -> tuple[Op, ...]:
         options, folder, paths = self.options, self.folder, self.engine.paths
+        from ..runtime.plan import compile_plan
+        from .specify import seccomp_filter
+
         spec = self._specify()
         has_log = options.log_driver != "none"
         return compile_plan(

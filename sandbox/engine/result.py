@@ -19,6 +19,32 @@ class Enforced(Record):
     by: str
 
 
+class ExecResult(Record):
+    """Everything about one more process of a container, which is over.
+
+    As in `RunResult`; the numbers of ``record`` are the whole container's.
+    """
+
+    container_id: str
+    stdout: bytes
+    stderr: bytes
+    exit_code: int | None
+    signal: int | None
+    verdict: str
+    detail: str
+    record: ExitRecord
+
+    @property
+    def ok(self) -> bool:
+        """The verdict is ``ok``."""
+        return self.verdict == "ok"
+
+    @property
+    def text(self) -> str:
+        """``stdout`` as UTF-8, with what is not UTF-8 replaced."""
+        return self.stdout.decode("utf-8", "replace")
+
+
 class RunResult(Record):
     """Everything about a run that is over.
 

@@ -30,6 +30,7 @@ from .options import DEFAULT_PIDS_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..oci.imageconfig import ImageConfig
     from ..oci.spec import Device, DeviceCgroup
     from ..runtime.launch import Filter
     from ..state.containers import ContainerRecord
@@ -53,11 +54,9 @@ def specify(
     hostname: str,
 ) -> Spec:
     """The `Spec` of one start; finds the user in the container's own tree."""
-    config = root.config
     user = _user(options, root, folder)
-    security = _security(options)
     host, joined = _namespaces(engine, options)
-    uid_map, gid_map = _id_maps(options)
+    uid_map, gid_map = id_maps(options)
     has_own_name = "uts" not in host and "uts" not in joined
     nodes: list[Device] = []
     rules: list[DeviceCgroup] = []
@@ -65,28 +64,8 @@ def specify(
         found, allowed = devices.parse_device(text)
         nodes += found
         rules += allowed
-    names = (
-        capabilities.NAMES
-        if options.privileged
-        else capabilities.tweak(options.cap_add, options.cap_drop)
-    )
     return defaults.default_spec(
-        Process(
-            args=record.argv,
-            env=defaults.environment(
-                (*config.env, *(f"{name}={value}" for name, value in options.env)),
-                hostname=hostname,
-                home=user.home,
-                terminal=options.tty,
-            ),
-            cwd=options.workdir or config.working_dir or "/",
-            terminal=options.tty,
-            user=User(uid=user.uid, gid=user.gid, additional_gids=user.groups),
-            capabilities=defaults.default_capabilities(names),
-            rlimits=_rlimits(options),
-            no_new_privileges="no-new-privileges" in security,
-            oom_score_adj=options.oom_score_adj,
-        ),
+        process_of(record.argv, options, root.config, user, hostname=hostname),
         hostname=hostname if has_own_name else "",
         domainname=(options.domainname or "") if has_own_name else "",
         extra_mounts=_mounts(engine, options, root, folder),
@@ -101,6 +80,38 @@ def specify(
         sysctl=tuple(sysctl.parse_sysctl(f"{name}={value}") for name, value in options.sysctl),
         shm_bytes=options.shm_size,
         privileged=options.privileged,
+    )
+
+
+def process_of(
+    argv: tuple[str, ...],
+    options: RunOptions,
+    config: ImageConfig,
+    user: users.Account,
+    *,
+    hostname: str,
+) -> Process:
+    """The container's first process; another one of it differs in what is asked for it."""
+    names = (
+        capabilities.NAMES
+        if options.privileged
+        else capabilities.tweak(options.cap_add, options.cap_drop)
+    )
+    return Process(
+        args=argv,
+        env=defaults.environment(
+            (*config.env, *(f"{name}={value}" for name, value in options.env)),
+            hostname=hostname,
+            home=user.home,
+            terminal=options.tty,
+        ),
+        cwd=options.workdir or config.working_dir or "/",
+        terminal=options.tty,
+        user=User(uid=user.uid, gid=user.gid, additional_gids=user.groups),
+        capabilities=defaults.default_capabilities(names),
+        rlimits=_rlimits(options),
+        no_new_privileges="no-new-privileges" in _security(options),
+        oom_score_adj=options.oom_score_adj,
     )
 
 
@@ -186,7 +197,7 @@ def _namespace_of(engine: Engine, name: str, file: str) -> str:
     return f"/proc/{status.pid}/ns/{file}"
 
 
-def _id_maps(options: RunOptions) -> tuple[tuple[IdMapping, ...], tuple[IdMapping, ...]]:
+def id_maps(options: RunOptions) -> tuple[tuple[IdMapping, ...], tuple[IdMapping, ...]]:
     """``--userns`` and the maps; without either there is no user namespace."""
     uid_map, gid_map = options.uidmap, options.gidmap
     if options.userns in (None, "", "host") and not uid_map and not gid_map:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 
+from .. import cachefile
 from . import capabilities
 from .launch import Filter
 
@@ -59,7 +60,7 @@ def default_filter(cache: str, held: Iterable[str]) -> Filter:
         from .seccomp_profile import compile_default
 
         program = compile_default(bits, host.machine)
-        write_program(path, program)
+        cachefile.write(path, program)
     return Filter(program=program)
 
 
@@ -72,42 +73,5 @@ def from_file(path: str, held: Iterable[str]) -> Filter:
 
 def read_program(path: str) -> bytes | None:
     """The bytes of a cached filter, None when there is none to be trusted."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None  # whatever the reason, it is made anew
-    try:
-        status = os.fstat(fd)
-        if (
-            status.st_mode & 0o170022 != 0o100000
-            or status.st_uid != os.geteuid()
-            or not 0 < status.st_size <= MAX_BYTES
-        ):
-            return None
-        program = os.read(fd, MAX_BYTES + 1)
-    finally:
-        os.close(fd)
-    whole = len(program) == status.st_size and len(program) % INSTRUCTION_BYTES == 0
-    return program if whole else None
-
-
-def write_program(path: str, program: bytes) -> None:
-    """Keep a filter, for whoever comes next; failing to is no failure."""
-    folder = os.path.dirname(path)
-    temporary = f"{path}.{os.getpid()}"
-    try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        fd = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
-        try:
-            os.write(fd, program)
-        finally:
-            os.close(fd)
-        os.rename(temporary, path)
-    except OSError:
-        # A full or read-only store, or two at once: the filter itself is in hand.
-        try:
-            os.unlink(temporary)
-        except OSError:
-            pass
+    program = cachefile.read(path, max_bytes=MAX_BYTES)
+    return program if program and len(program) % INSTRUCTION_BYTES == 0 else None

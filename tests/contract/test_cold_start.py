@@ -43,11 +43,13 @@ OURS_BY_PACKAGE = {
     "cgroups": "cgroup detect errors files limits record v1 v2",
     "cgroups.v1": "cpu cpuset devices manager memory",
     "cgroups.v2": "bpf cpu devices manager memory",
-    "sandbox": "cli engine errors image jsontext monitor native oci paths record runtime state",
+    "sandbox": (
+        "cachefile cli engine errors image jsontext monitor native oci paths record runtime state"
+    ),
     "sandbox.cli": "attached commands errors foreground main output parser runoptions table",
     "sandbox.engine": (
         "container disk engine etc journal launching options result root signals specify status "
-        "sweep units"
+        "sweep templates units"
     ),
     "sandbox.image": "store",
     "sandbox.monitor": "client exitrecord protocol",
@@ -102,6 +104,21 @@ def test_a_quick_command_loads_only_what_it_needs(
 
     allowed = at_start() | CHEAP | OURS | {f"sandbox.cli.commands.{verb}"}
     assert sorted(loaded - allowed) == []
+
+
+@requires.root
+@requires.overlay
+def test_a_run_like_an_earlier_one_loads_nothing_that_compiles(
+    busybox: Store, tmp_path: Path
+) -> None:
+    command = ("run", "--rm", "-m", "64m", "busybox", "true")
+    assert busybox.program(*command).returncode == 0
+
+    loaded = loaded_by(busybox, tmp_path, *command)
+
+    compiling = {"sandbox.engine.specify", "sandbox.native", "sandbox.oci.spec"}
+    compiling |= {f"sandbox.runtime.{name}" for name in ("plan", "mounts", "seccomp", "users")}
+    assert sorted(loaded & compiling) == []
 
 
 def test_the_start_alone_loads_no_engine(store: Store, tmp_path: Path) -> None:

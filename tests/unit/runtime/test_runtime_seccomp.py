@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from kit import bpf
 
+from sandbox import cachefile
 from sandbox.errors import DamagedDocument, UsageError
 from sandbox.jsontext import encode
 from sandbox.oci.spec import Seccomp, Syscall, SyscallArg, parse_record, record_to_json
@@ -364,7 +365,7 @@ def test_capabilities_that_the_profile_does_not_ask_for_share_a_filter(tmp_path:
 @pytest.mark.parametrize("fault", ["writable", "cut", "empty", "link", "folder", "foreign"])
 def test_a_file_that_cannot_be_trusted_is_not_used(tmp_path: Path, fault: str) -> None:
     path = tmp_path / "x.bpf"
-    seccomp.write_program(str(path), b"12345678")
+    cachefile.write(str(path), b"12345678")
     assert seccomp.read_program(str(path)) == b"12345678"
 
     if fault == "writable":
