@@ -10,10 +10,12 @@
 #include "init.h"
 
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/utsname.h>
 
 #define MAX_STRING 255 /* of one value of fsconfig */
 #define MAX_OPTIONS 4095
@@ -185,7 +187,23 @@ static bool is_plain_path(const char *path)
     return path[0] == '/' && strlen(path) <= MAX_STRING && strpbrk(path, "\\:,") == NULL;
 }
 
-/* One "lowerdir+" a layer, since Linux 6.5. */
+/* Since Linux 6.5.  Kernels before take every name, refuse it at the end, and complain in their
+ * log; a patched one that refuses it too gets the other form after all. */
+static bool has_lowerdir_plus(void)
+{
+    unsigned long major, minor = 0;
+    struct utsname kernel;
+    char *rest;
+
+    if (!TRY_LOWERDIR_PLUS || uname(&kernel) < 0)
+        return false;
+    major = strtoul(kernel.release, &rest, 10);
+    if (*rest == '.')
+        minor = strtoul(rest + 1, NULL, 10);
+    return major > 6 || (major == 6 && minor >= 5);
+}
+
+/* One "lowerdir+" a layer. */
 static int add_lowers(struct overlay *overlay, int fs)
 {
     const char *path = overlay->first;
@@ -214,7 +232,7 @@ static bool are_plain_paths(const struct overlay *overlay)
     return true;
 }
 
-static int set_lowers(struct overlay *overlay, int fs)
+static int set_lowers(struct overlay *overlay, int fs, bool one_by_one)
 {
     char text[MAX_STRING + 1];
     int result = 0;
@@ -225,9 +243,8 @@ static int set_lowers(struct overlay *overlay, int fs)
         result = go_to_descriptors();
     if (result < 0)
         return result;
-    result = TRY_LOWERDIR_PLUS ? add_lowers(overlay, fs) : -EINVAL;
-    if (result != -EINVAL)
-        return result;
+    if (one_by_one)
+        return add_lowers(overlay, fs);
     result = open_lowers(overlay);
     if (result == 0)
         result = go_to_descriptors();
@@ -283,8 +300,8 @@ static int set_features(const struct init *init, int fs)
     return init->new_user ? sys_fsconfig(fs, FS_SET_FLAG, "userxattr", NULL, 0) : 0;
 }
 
-/* The overlay as a detached mount, or -errno.  -E2BIG: too many layers for this kernel's calls. */
-static int make_overlay(struct init *init, struct overlay *overlay, const char **call)
+static int try_overlay(struct init *init, struct overlay *overlay, bool one_by_one,
+                       const char **call)
 {
     cleanup_fd int fs = sys_fsopen("overlay");
     int result;
@@ -302,7 +319,7 @@ static int make_overlay(struct init *init, struct overlay *overlay, const char *
     if (result == 0)
         result = set_upper(overlay, fs);
     if (result == 0)
-        result = set_lowers(overlay, fs);
+        result = set_lowers(overlay, fs, one_by_one);
     if (result == 0)
         result = set_features(init, fs);
     if (result == 0)
@@ -311,6 +328,14 @@ static int make_overlay(struct init *init, struct overlay *overlay, const char *
         return result;
     *call = "fsmount";
     return sys_fsmount(fs, 0);
+}
+
+/* The overlay as a detached mount, or -errno.  -E2BIG: too many layers for this kernel's calls. */
+static int make_overlay(struct init *init, struct overlay *overlay, const char **call)
+{
+    int result = has_lowerdir_plus() ? try_overlay(init, overlay, true, call) : -EINVAL;
+
+    return result == -EINVAL ? try_overlay(init, overlay, false, call) : result;
 }
 
 static int append(char *text, size_t *used, size_t room, const char *more)
