@@ -10,6 +10,8 @@
       WrongStatus                   not now: the container is in another state
       ImageError                    an image or archive that cannot be used
         DamagedArchive  DigestMismatch  UnsafeArchive  WrongPlatform
+      RegistryError                 a registry cannot be reached, or refuses
+        AccessDenied
       StoreError
         DamagedDocument  StoreFull
       HostLacks                     this host cannot do what was asked
@@ -156,6 +158,21 @@ class WrongPlatform(ImageError):
         super().__init__(
             f"no matching manifest for {wanted}; there is {', '.join(available) or 'none'}"
         )
+
+
+class RegistryError(SandboxError):
+    """A registry cannot be reached, refuses, or does not keep to the protocol.
+
+    Where there was an answer, ``status`` is the HTTP status and ``said`` the registry's words.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, said: str = "", hint: str = "") -> None:
+        self.status, self.said = status, said
+        super().__init__(message, hint=hint)
+
+
+class AccessDenied(RegistryError):
+    """Not without a login, or not with this one."""
 
 
 class StoreError(SandboxError):

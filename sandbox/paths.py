@@ -88,6 +88,11 @@ class Paths(Record):
         return f"{self.root}/cache"
 
     @property
+    def certificates(self) -> str:
+        """Authorities of registries: ``HOST:PORT/ca.crt``, as in docker's ``certs.d``."""
+        return f"{self.root}/certs.d"
+
+    @property
     def mount_points(self) -> str:
         """The lowest layer of every root: empty places for what is always mounted."""
         return f"{self.root}/mountpoints"
