@@ -72,7 +72,7 @@ class UnpackResult(Record):
     ``digest`` and ``size`` are those of the bytes as they came, ``diff_id`` and
     ``tar_bytes`` those of the tar inside; ``unpacked_bytes`` is the content of its
     regular files.  ``implied_dirs`` were made for entries whose directory the layer
-    does not list (0755, root's): in a stack, a lower layer may know better.
+    does not list (0755, root's), with "" for the root: in a stack, a lower layer may know better.
     ``passed_over`` counts devices and attributes that this host or user cannot have.
     """
 

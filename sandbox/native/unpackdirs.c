@@ -185,14 +185,25 @@ static int finish_directory(struct unpack *u, const struct directory *d)
     return error;
 }
 
+/* A layer that does not list its root says nothing of it: the root of the layers below goes on. */
+static bool lists_root(const struct unpack *u)
+{
+    for (size_t i = 0; i < u->directory_count; i++)
+        if (u->texts[u->directories[i].path] == '\0')
+            return true;
+    return false;
+}
+
 int finish_directories(struct unpack *u)
 {
     struct directory *all = u->directories;
     size_t kept = 0;
     int error = 0;
 
-    if (u->directory_count == 0)
-        return 0;
+    if (!is_applied(u) && !lists_root(u))
+        error = add_implied(u, "");
+    if (error || u->directory_count == 0)
+        return error;
     qsort(all, u->directory_count, sizeof *all, by_inode);
     for (size_t i = 0; i < u->directory_count; i++)
         if (i + 1 == u->directory_count || all[i].inode != all[i + 1].inode)
