@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .engine.result import Enforced, RunResult
     from .engine.status import Status
     from .errors import (
+        AccessDenied,
         Conflict,
         ContainerNotFound,
         DamagedArchive,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         NetworkNotFound,
         NotFound,
         ObjectInUse,
+        RegistryError,
         RunFailed,
         SandboxError,
         StoreError,
@@ -56,10 +58,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ERRORS = (
-    "Conflict ContainerNotFound DamagedArchive DamagedDocument DigestMismatch ExecFailed "
-    "HostLacks ImageError ImageNotFound InvalidReference LaunchFailed LimitUnavailable "
-    "MonitorLost NameInUse NetworkNotFound NotFound ObjectInUse RunFailed SandboxError StoreError "
-    "StoreFull UnsafeArchive UsageError WrongPlatform WrongStatus"
+    "AccessDenied Conflict ContainerNotFound DamagedArchive DamagedDocument DigestMismatch "
+    "ExecFailed HostLacks ImageError ImageNotFound InvalidReference LaunchFailed LimitUnavailable "
+    "MonitorLost NameInUse NetworkNotFound NotFound ObjectInUse RegistryError RunFailed "
+    "SandboxError StoreError StoreFull UnsafeArchive UsageError WrongPlatform WrongStatus"
 ).split()
 _HOMES = {
     "Attachment": "engine.container",
@@ -80,6 +82,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AccessDenied",
     "Attachment",
     "Conflict",
     "Container",
@@ -106,6 +109,7 @@ __all__ = [
     "NotFound",
     "ObjectInUse",
     "Receipt",
+    "RegistryError",
     "RunFailed",
     "RunOptions",
     "RunResult",

@@ -92,13 +92,15 @@ def ingest(
     manifest: bytes = b"",
     manifest_media_type: str = descriptors.OCI_MANIFEST,
     progress: Progress | None = None,
+    threads: int = THREADS,
+    cancel: Callable[[], None] | None = None,
 ) -> str:
     """Take in one image and name it; its id.
 
     ``config`` is the document, or makes it from the DiffIDs, once those are known.
     ``manifest`` is kept as it came; where there is none, one is made.  Raises
     `DigestMismatch`, `DamagedArchive`, `DamagedDocument` or `StoreFull`, and has then
-    changed nothing.
+    changed nothing.  ``cancel`` is called when other layers need not go on.
     """
     if isinstance(config, bytes):
         stated = imageconfig.parse(config).diff_ids
@@ -119,7 +121,7 @@ def ingest(
                 Staging.create(store.paths.staging) as staging,
                 Turn(store.paths.staging, turn),
             ):
-                work = _Ingest(store, staging, progress)
+                work = _Ingest(store, staging, progress, threads, cancel)
                 image_id = work.take(config, layers, names, manifest, manifest_media_type)
         except BaseException:
             # What a commit that failed half-way left behind.
@@ -133,9 +135,18 @@ def ingest(
 class _Ingest:
     """One image on its way in."""
 
-    def __init__(self, store: ImageStore, staging: Staging, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        store: ImageStore,
+        staging: Staging,
+        progress: Progress | None,
+        threads: int,
+        cancel: Callable[[], None] | None,
+    ) -> None:
         self.store = store
         self.staging = staging
+        self._threads = threads
+        self._cancel = cancel
         self._progress = progress
         self._is_cancelled = False
         self.has_replaced = False
@@ -172,7 +183,7 @@ class _Ingest:
     ) -> tuple[_Staged, ...]:
         # Copy and unpack what the store does not have, all of it verified.  A DiffID that
         # nobody stated is empty.
-        with ThreadPoolExecutor(THREADS) as pool:
+        with ThreadPoolExecutor(self._threads) as pool:
             waiting = [
                 pool.submit(self._stage, number, layer, diff_id, chain)
                 for number, (layer, diff_id, chain) in enumerate(
@@ -183,6 +194,8 @@ class _Ingest:
                 staged = tuple([work.result() for work in waiting])
             except BaseException:
                 self._is_cancelled = True
+                if self._cancel is not None:
+                    self._cancel()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
         staged = _chained(staged)
@@ -218,11 +231,10 @@ class _Ingest:
                 raise DamagedArchive(f"unsupported layer compression: {kind}")
             fd = os.open(blob, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
-                part.copy_to(fd)
-                os.lseek(fd, 0, os.SEEK_SET)
-                if known is not None:
-                    return self._staged_again(fd, blob, given, known, chain, kind)
-                return self._unpacked(fd, blob, part.size, given, diff_id, chain, kind)
+                with part.kept_in(fd) as stream:
+                    if known is not None:
+                        return self._staged_again(stream, blob, given, known, chain, kind)
+                    return self._unpacked(stream, blob, part.size, given, diff_id, chain, kind)
             finally:
                 os.close(fd)
 

@@ -42,7 +42,7 @@ def images(source: Source) -> tuple[LayoutImage, ...]:
     with source.open(INDEX) as part:
         index = manifests.parse_index(part.content(limit=manifests.MAX_BYTES), what=INDEX)
     groups: dict[tuple[Reference, ...] | str, list[Descriptor]] = {}
-    for item in _candidates(index):
+    for item in candidates(index):
         # One name for several platforms is one image; without a name, each is its own.
         groups.setdefault(_names(item) or item.digest, []).append(item)
     if len(groups) > 1 and all(isinstance(key, str) for key in groups):
@@ -78,23 +78,28 @@ def document(source: Source, descriptor: Descriptor, *, limit: int) -> bytes:
     return content
 
 
-def choose(items: list[Descriptor]) -> Descriptor:
-    """The one for this host; one alone is taken as it is, and refused only when it is run."""
-    if len(items) == 1:
+def choose(items: list[Descriptor], wanted: Platform | None = None) -> Descriptor:
+    """The one for this host, or for the platform that was asked for.
+
+    Where nothing was asked for, one alone is taken as it is, and refused only when it is run.
+    """
+    if len(items) == 1 and (wanted is None or items[0].platform is None):
         return items[0]
     system, architecture, variant = host_platform()
+    if wanted is not None:
+        system, architecture, variant = wanted.os, wanted.architecture, wanted.variant
     fitting = [
         item
         for item in items
         if item.platform is not None
         and (item.platform.os, item.platform.architecture) == (system, architecture)
     ]
-    if not fitting:
+    exact = [x for x in fitting if x.platform is not None and x.platform.variant == variant]
+    if not fitting or (not exact and wanted is not None and wanted.variant):
         raise WrongPlatform(
-            wanted=f"{system}/{architecture}",
+            wanted=str(wanted) if wanted is not None else f"{system}/{architecture}",
             available=tuple(str(item.platform) for item in items if item.platform is not None),
         )
-    exact = [x for x in fitting if x.platform is not None and x.platform.variant == variant]
     return (exact or fitting)[0]
 
 
@@ -122,7 +127,8 @@ def _check_version(source: Source) -> None:
         raise DamagedDocument(what=MARKER, problem=f"unsupported imageLayoutVersion {version!r}")
 
 
-def _candidates(index: Index) -> list[Descriptor]:
+def candidates(index: Index) -> list[Descriptor]:
+    """The manifests of an index that are images."""
     return [
         item
         for item in index.manifests
@@ -159,7 +165,7 @@ def _manifest(source: Source, item: Descriptor, *, depth: int) -> tuple[Manifest
             # An artifact: something kept in a registry that is no image.
             raise DamagedArchive(f"{item.digest} is not an image ({made.config.media_type})")
         return made, content
-    candidates = _candidates(made)
-    if not candidates:
+    found = candidates(made)
+    if not found:
         raise DamagedArchive(f"{item.digest} names no image")
-    return _manifest(source, choose(candidates), depth=depth + 1)
+    return _manifest(source, choose(found), depth=depth + 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import contextmanager
 
 from ..errors import DamagedArchive, UnsafeArchive
 from .streams import CHUNK, write_all
@@ -16,6 +17,7 @@ from .tarmembers import UNEXPECTED_EOF, Member, inside, members
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Protocol, Self
 
     from .tarmembers import Stream
@@ -89,6 +91,13 @@ class Part:
             if not copied:
                 raise DamagedArchive(UNEXPECTED_EOF)
             at += copied
+
+    @contextmanager
+    def kept_in(self, fd: int) -> Iterator[int]:
+        """Keep all of it in a file, and give a descriptor from which it can be read meanwhile."""
+        self.copy_to(fd)
+        os.lseek(fd, 0, os.SEEK_SET)
+        yield fd
 
 
 class TarSource:

@@ -145,7 +145,7 @@ def inflate_into(stream: FileStream, out_fd: int, kind: str) -> None:
     os.lseek(out_fd, 0, os.SEEK_SET)
 
 
-def write_all(fd: int, content: bytes) -> None:
+def write_all(fd: int, content: bytes | memoryview) -> None:
     """Write all of it, however little the kernel takes at once."""
     view = memoryview(content)
     while view:
