@@ -48,16 +48,16 @@ OURS_BY_PACKAGE = {
     ),
     "sandbox.cli": "attached commands errors foreground main output parser runoptions table",
     "sandbox.engine": (
-        "container disk engine etc journal launching options result root signals specify status "
-        "sweep templates units"
+        "container disk engine etc execing journal launching options result root signals specify "
+        "status sweep templates units"
     ),
     "sandbox.image": "store",
     "sandbox.monitor": "client exitrecord protocol",
     "sandbox.native": "plan",
     "sandbox.oci": "digest imageconfig reference spec",
     "sandbox.runtime": (
-        "capabilities defaults devices launch mounts namespaces plan resources rlimits seccomp "
-        "sysctl users"
+        "capabilities defaults devices exec identity launch mounts namespaces plan resources "
+        "rlimits seccomp sysctl users"
     ),
     "sandbox.state": "containers document lock names tree",
 }
@@ -86,17 +86,20 @@ def loaded_by(store: Store, folder: Path, *arguments: str) -> set[str]:
 
 @requires.root
 @requires.overlay
-@pytest.mark.parametrize("verb", ["run", "ps", "rm"])
+@pytest.mark.parametrize("verb", ["run", "exec", "ps", "rm"])
 def test_a_quick_command_loads_only_what_it_needs(
     busybox: Store, tmp_path: Path, verb: str
 ) -> None:
     commands = {
         "run": ("run", "--rm", "-m", "64m", "--cpus", "0.5", "busybox", "true"),
+        "exec": ("exec", "--timeout", "9s", "aa", "true"),
         "ps": ("ps", "-q"),
         "rm": ("rm", "done"),
     }
     if verb == "run":
         busybox.program("run", "--rm", "busybox", "true")  # the filter is compiled once
+    if verb == "exec":
+        busybox.program("run", "-d", "--name", "aa", "busybox", "sleep", "1000")
     if verb == "rm":
         busybox.program("run", "--name", "done", "busybox", "true")
 

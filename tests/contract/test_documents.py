@@ -6,10 +6,15 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import requires
 
 from sandbox.cli.table import COMMANDS, GLOBAL_FLAGS, command
+
+if TYPE_CHECKING:
+    from conftest import Store
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,6 +72,22 @@ def test_readme_uses_verbs_and_flags_that_there_are() -> None:
     assert {"run", "load", "doctor"} <= verbs
     assert not verbs - set(COMMANDS)
     assert not used - flags
+
+
+@requires.root
+@requires.overlay
+@requires.cgroup("memory", "cpu", "pids")
+def test_the_python_of_the_readme_does_what_it_says(busybox: Store) -> None:
+    text = (ROOT / "README.md").read_text().partition("## In Python\n")[2].partition("\nEvery")[0]
+    lines = [line.removeprefix("    ") for line in text.splitlines()]
+    names: dict[str, object] = {}
+
+    exec("\n".join(lines), names)
+
+    claims = [line.split("#") for line in lines if re.match(r"result\.\w+ +# (b?\"|\d)", line)]
+    assert len(claims) == 3
+    for expression, value in claims:
+        assert eval(expression, names) == eval(value)
 
 
 def test_contributing_names_every_script() -> None:
