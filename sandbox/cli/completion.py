@@ -102,8 +102,8 @@ def _candidates(before: Sequence[str], last: str) -> list[str]:
     if last.startswith("-"):
         return _long(entry.flags)
     kind = entry.arguments
-    if kind == "image command":
-        kind = "" if _positionals(entry.flags, rest) else "image"
+    if kind.endswith(" command"):
+        kind = "" if _positionals(entry.flags, rest) else kind.partition(" ")[0]
     return _named(kind)
 
 

@@ -46,7 +46,7 @@ def exit_code(error: SandboxError, verb: str) -> int:
     """The exit code of a command that failed with ``error``."""
     if isinstance(error, Failure):
         return error.code
-    if isinstance(error, FlagError):
+    if isinstance(error, FlagError) or _option_of(error):
         return ENGINE_FAILURE
     if isinstance(error, ArgumentCountError) or verb not in RUNS:
         return FAILURE
@@ -97,11 +97,17 @@ def _is_run(error: SandboxError, command: Command) -> bool:
     return command.verb in RUNS and not isinstance(error, (Failure, FlagError))
 
 
+def _option_of(error: SandboxError) -> str:
+    """The option that a value was bad for; empty when it is about something else."""
+    option = getattr(error, "option", None)
+    return option if isinstance(error, UsageError) and isinstance(option, str) else ""
+
+
 def _with_flag(error: SandboxError, command: Command) -> SandboxError:
     # The engine names an option; here it gets its flag's name, and of a
     # repeated flag the value that the problem is about.
-    option = getattr(error, "option", None)
-    if not isinstance(error, UsageError) or not isinstance(option, str):
+    option = _option_of(error)
+    if not option:
         return error
     long = option.replace("_", "-")
     value = getattr(error, "value", "")

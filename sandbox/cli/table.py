@@ -144,7 +144,7 @@ _TIME: Flag = ("time", "", "int", "")
 
 # verb: (positionals, summary, fewest, most arguments, what they are, flags, examples).
 # What they are, for the completion: "container", "running", "image", "object", "file",
-# "image command" (an image, then anything).
+# "image command" (an image, then anything), "running command".
 COMMANDS: dict[str, Entry] = {
     "run": (
         "[OPTIONS] IMAGE [COMMAND] [ARG...]",
@@ -182,6 +182,29 @@ COMMANDS: dict[str, Entry] = {
             ("interactive", "i", "", "Attach container's STDIN"),
         ),
         ("sandbox start job", "sandbox start -ai job"),
+    ),
+    "exec": (
+        "[OPTIONS] CONTAINER COMMAND [ARG...]",
+        "Execute a command in a running container",
+        2,
+        UNBOUNDED,
+        "running command",
+        (
+            ("detach", "d", "", "Detached mode: run command in the background"),
+            ("env", "e", "list", "Set environment variables"),
+            ("env-file", "", "list", "Read in a file of environment variables"),
+            ("interactive", "i", "", "Keep STDIN open even if not attached"),
+            ("privileged", "", "", "Give extended privileges to the command"),
+            ("timeout", "", "duration", "Kill the command when it has run this long"),
+            ("tty", "t", "", "Allocate a pseudo-TTY"),
+            ("user", "u", "string", "Username or UID (format: <name|uid>[:<group|gid>])"),
+            ("workdir", "w", "string", "Working directory inside the container"),
+        ),
+        (
+            "sandbox exec web ps",
+            "sandbox exec -it web sh",
+            "sandbox exec --timeout 10s -u www-data -w /srv web ./check",
+        ),
     ),
     "ps": (
         "[OPTIONS]",
@@ -395,6 +418,7 @@ COMMANDS: dict[str, Entry] = {
 NOUNS: dict[str, dict[str, str]] = {
     "container": {
         "create": "create",
+        "exec": "exec",
         "inspect": "inspect",
         "kill": "kill",
         "list": "ps",
@@ -448,7 +472,7 @@ class Command(Record):
     @property
     def options_first(self) -> bool:
         """The first positional ends the options: what follows is a command of its own."""
-        return self.arguments == "image command"
+        return self.arguments.endswith(" command")
 
 
 def command(verb: str, noun: str = "", word: str = "") -> Command:

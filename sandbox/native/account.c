@@ -356,11 +356,24 @@ bool account_cpu_ns(const struct settings *settings, pid_t pid, uint64_t *ns)
 
 /* --- the end of the groups --- */
 
-/* A visit to every process of a group, a buffer at a time. */
-enum visit { VISIT_FIND, VISIT_KILL };
+static bool kill_of_session(pid_t pid, pid_t session)
+{
+    bool found = false;
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0)
+        return false;
+    /* Who is asked after the handle was made is whom it is on. */
+    if (pid != session && getsid(pid) == session)
+        found = syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) == 0;
+    close(fd);
+    return found;
+}
 
-/* VISIT_FIND: is the monitor itself a member?  VISIT_KILL: was there anybody to kill? */
-static bool visit_members(int dir_fd, enum visit visit)
+/* A visit to every process of a group, a buffer at a time. */
+enum visit { VISIT_FIND, VISIT_KILL, VISIT_SESSION };
+
+/* VISIT_FIND: is the monitor itself a member?  The others: was there anybody to kill? */
+static bool visit_members(int dir_fd, enum visit visit, pid_t session)
 {
     char text[2048];
     bool found = false;
@@ -377,6 +390,8 @@ static bool visit_members(int dir_fd, enum visit visit)
             }
             if (visit == VISIT_FIND)
                 found |= pid == getpid();
+            else if (visit == VISIT_SESSION)
+                found |= pid > 1 && kill_of_session((pid_t)pid, session);
             else if (pid > 1)
                 found |= kill((pid_t)pid, SIGKILL) == 0;
             pid = 0;
@@ -390,7 +405,7 @@ static bool visit_members(int dir_fd, enum visit visit)
 static bool kill_group(int dir_fd)
 {
     /* A group that the monitor is in is not the container's own: killing it would be a disaster. */
-    if (visit_members(dir_fd, VISIT_FIND))
+    if (visit_members(dir_fd, VISIT_FIND, 0))
         return true;
     int fd = openat(dir_fd, "cgroup.kill", O_WRONLY | O_CLOEXEC);
     if (fd >= 0) {
@@ -398,16 +413,27 @@ static bool kill_group(int dir_fd)
         (void)ignored; /* one by one, then */
         close(fd);
     }
-    return !visit_members(dir_fd, VISIT_KILL);
+    return !visit_members(dir_fd, VISIT_KILL, 0);
 }
 
 bool account_kill(const struct settings *settings)
 {
     bool empty = true;
+    if (settings->enter_pid > 0)
+        return true; /* the groups are not ours */
     for (int i = 0; i < settings->cgroup_count; i++)
         if (settings->cgroups[i].dir_fd >= 0)
             empty &= kill_group(settings->cgroups[i].dir_fd);
     return empty;
+}
+
+/* One group has them all: nobody leaves the container's. */
+bool account_kill_session(const struct settings *settings, pid_t session)
+{
+    for (int i = 0; i < settings->cgroup_count; i++)
+        if (settings->cgroups[i].dir_fd >= 0)
+            return !visit_members(settings->cgroups[i].dir_fd, VISIT_SESSION, session);
+    return true;
 }
 
 struct directory_entry {
@@ -468,6 +494,8 @@ bool account_remove(struct settings *settings)
     const struct timespec pause = {.tv_nsec = 2000000};
     bool removed[MAX_CGROUPS] = {false};
     account_close(settings);
+    if (settings->enter_pid > 0)
+        return true; /* the groups are not ours */
     for (int try = 0; try < REMOVE_TRIES; try++) {
         bool all = true;
         for (int i = 0; i < settings->cgroup_count; i++) {

@@ -69,6 +69,10 @@ bool account_cpu_ns(const struct settings *settings, pid_t pid, uint64_t *ns);
 /* SIGKILL whatever is in the container's groups.  Returns true when they are empty. */
 bool account_kill(const struct settings *settings);
 
+/* SIGKILL the rest of a session, by handles; its leader is not reaped yet, so the number is its
+ * own. Returns true when nobody else was in it. */
+bool account_kill_session(const struct settings *settings, pid_t session);
+
 /* Remove the groups; kills what is left in them and tries for a while.  Returns true when all are
  * gone; what stays is for the sweep of a later command.  Closes their descriptors. */
 bool account_remove(struct settings *settings);

@@ -83,6 +83,7 @@ int prepare(const struct plan *plan, struct settings *settings, struct init *ini
             struct error_record *error);
 void prepare_undo(struct init *init);
 void prepare_kept(struct init *init);
+int read_start_time(int process_fd, uint64_t *start_time);
 
 /* disk.c */
 int disk_mount(const struct settings *settings, struct error_record *error);

@@ -328,26 +328,16 @@ static pid_t clone_into_group(struct init *init, struct launch *launch)
                           : clone_init(settings->namespaces, -1, &launch->pidfd);
 }
 
-/* Field 22; the name in field 2 may hold anything, so counting begins after its last ")". */
-static int read_start_time(struct launch *launch, struct error_record *error)
+static int note_start_time(struct launch *launch, struct error_record *error)
 {
-    char path[32], text[1024], *at;
+    char path[32];
     cleanup_fd int fd = -1;
-    ssize_t size;
+    int result;
 
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)launch->pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    size = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    if (size < 0)
-        return fail(error, NULL, errno, "read", path);
-    text[size] = 0;
-    at = strrchr(text, ')');
-    for (int field = 2; field < 22 && at != NULL; field++)
-        at = strchr(at + 1, ' ');
-    if (at == NULL)
-        return fail(error, NULL, EINVAL, "read", path);
-    launch->start_time = strtoull(at + 1, NULL, 10);
-    return 0;
+    snprintf(path, sizeof path, "/proc/%d", (int)launch->pid);
+    fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    result = fd < 0 ? -errno : read_start_time(fd, &launch->start_time);
+    return result < 0 ? fail(error, NULL, -result, "read", path) : 0;
 }
 
 static int release(struct init *init, int sync_fd, pid_t pid)
@@ -408,7 +398,7 @@ static int start(struct init *init, struct launch *launch, int *sync_fd)
     if (launch->pidfd < 0)
         return fail(init->error, NULL, EMFILE, "pidfd_open", "");
     result = release(init, *sync_fd, pid);
-    return result < 0 ? result : read_start_time(launch, init->error);
+    return result < 0 ? result : note_start_time(launch, init->error);
 }
 
 int launch_start(const struct plan *plan, struct settings *settings, const int stdio[3],

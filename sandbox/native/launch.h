@@ -16,6 +16,11 @@
  * goes to the monitor as one struct error_record through a close-on-exec pipe; its closing without
  * a record is the success of execve.
  *
+ * An exec is the same with the "enter" setting: init joins all namespaces and groups of a container
+ * that runs already instead of having its own.  Then the groups are somebody else's to account for
+ * and to remove, and a kill takes init's session and nothing beside it; there are no folders, no
+ * control socket, and the lock is none.
+ *
  * Descriptors that the monitor inherits: 0-2 stdio of the first client (or /dev/null), 3 the plan,
  * 4 the launch socket, 5 the lock on <run>/alive (held open until the end, never by init).
  *
@@ -54,6 +59,7 @@ enum op_code {
     OP_EXIT_COMMAND = 11,       /* vv: argv, env */
     OP_RESTART = 12,            /* ii: policy, max */
     OP_DISK = 13,               /* sss: path, fstype, options */
+    OP_ENTER = 14,              /* ii: pid, start_time */
     OP_PROPAGATION = 100,       /* i: flags */
     OP_ROOT_OVERLAY = 101,      /* vssi: lowers, upper, work, flags */
     OP_ROOT_BIND = 102,         /* si: path, flags */
@@ -177,6 +183,7 @@ struct settings {
     uint32_t exit_argc, exit_envc;
     int64_t restart_policy, restart_max;
     const char *disk_path, *disk_fstype, *disk_options;
+    int64_t enter_pid, enter_start_time; /* a container that runs already; 0 without */
 };
 int settings_read(const struct plan *plan, struct settings *settings, struct error_record *error);
 

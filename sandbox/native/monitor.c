@@ -109,6 +109,12 @@ static int signal_init(const struct monitor *monitor, int number)
     return syscall(SYS_pidfd_send_signal, monitor->launch.pidfd, number, NULL, 0) < 0 ? -errno : 0;
 }
 
+/* A second process of a container that is another monitor's. */
+static bool is_exec(const struct monitor *monitor)
+{
+    return monitor->settings.enter_pid > 0;
+}
+
 /* --- the start of the process --- */
 
 static int set_up_process(void)
@@ -209,20 +215,42 @@ static int prepare(struct monitor *monitor, struct error_record *error)
     read_operations(monitor);
     if (settings->exit_argc > MAX_EXIT_ARGUMENTS || settings->exit_envc > MAX_EXIT_ARGUMENTS)
         return fail(error, NULL, E2BIG, "execve", "exit_command");
-    if ((monitor->state_fd = open_folder(settings->state, error)) < 0)
-        return monitor->state_fd;
-    if ((monitor->run_fd = open_folder(settings->run, error)) < 0)
-        return monitor->run_fd;
+    if (!is_exec(monitor)) {
+        if ((monitor->state_fd = open_folder(settings->state, error)) < 0)
+            return monitor->state_fd;
+        if ((monitor->run_fd = open_folder(settings->run, error)) < 0)
+            return monitor->run_fd;
+    }
     if ((result = logfile_open(&monitor->log, settings->log_path, settings->log_max_bytes,
                                settings->log_max_files, error)) < 0)
         return result;
     streams_start(&monitor->streams, settings, &monitor->log);
     if ((result = close_stdio(error)) < 0)
         return result;
-    return control_listen(&monitor->control, monitor->run_fd, error);
+    return is_exec(monitor) ? 0 : control_listen(&monitor->control, monitor->run_fd, error);
 }
 
 /* --- the end of the container --- */
+
+static void kill_members(struct monitor *monitor)
+{
+    const struct timespec pause = {.tv_nsec = NS_PER_MS};
+    for (int i = 0; i < KILL_TRIES && !account_kill(&monitor->settings); i++)
+        nanosleep(&pause, NULL);
+}
+
+/* An exec's processes: those of its session, which is as much as belongs to it for certain.  Before
+ * it is reaped: then the number is its own. */
+static void kill_session(struct monitor *monitor)
+{
+    pid_t session = monitor->launch.pid;
+    const struct timespec pause = {.tv_nsec = NS_PER_MS};
+    if (session <= 0)
+        return;
+    kill(-session, SIGKILL);
+    for (int i = 0; i < KILL_TRIES && !account_kill_session(&monitor->settings, session); i++)
+        nanosleep(&pause, NULL);
+}
 
 /* What we kill is written down before it can have died of it. */
 static void kill_container(struct monitor *monitor, const char *reason)
@@ -236,7 +264,7 @@ static void kill_container(struct monitor *monitor, const char *reason)
     }
     signal_init(monitor, SIGKILL);
     /* The death of a pid namespace takes everything with it. */
-    if (!(monitor->settings.namespaces & CLONE_NEWPID))
+    if (!is_exec(monitor) && !(monitor->settings.namespaces & CLONE_NEWPID))
         account_kill(&monitor->settings);
 }
 
@@ -248,13 +276,6 @@ static void fail_launch(struct monitor *monitor, const struct error_record *erro
     monitor->ending.error = *error;
     close_fd(&monitor->launch.error_fd);
     signal_init(monitor, SIGKILL);
-}
-
-static void kill_members(struct monitor *monitor)
-{
-    const struct timespec pause = {.tv_nsec = NS_PER_MS};
-    for (int i = 0; i < KILL_TRIES && !account_kill(&monitor->settings); i++)
-        nanosleep(&pause, NULL);
 }
 
 static void die_in_launch(struct monitor *monitor)
@@ -271,13 +292,15 @@ static void init_ended(struct monitor *monitor)
         ending->wall_ns = clock_ns(CLOCK_MONOTONIC) - ending->started_monotonic;
     if (monitor->phase == LAUNCHING)
         die_in_launch(monitor);
+    if (is_exec(monitor) && (ending->kill_reason != NULL || ending->user_signal != 0))
+        kill_session(monitor);
     pid_t pid;
     do
         pid = wait4(monitor->launch.pid, &ending->wait_status, 0, &ending->usage);
     while (pid < 0 && errno == EINTR);
     ending->reaped = pid == monitor->launch.pid;
     close_fd(&monitor->launch.pidfd);
-    if (!(monitor->settings.namespaces & CLONE_NEWPID))
+    if (!is_exec(monitor) && !(monitor->settings.namespaces & CLONE_NEWPID))
         kill_members(monitor);
     streams_drain(&monitor->streams);
     monitor->phase = DRAINING;
@@ -362,7 +385,9 @@ static void write_started(struct monitor *monitor)
                  (int)monitor->launch.pid, (unsigned long long)monitor->launch.start_time, boot_id,
                  (int)getpid(), (long long)monitor->ending.started_ns, monitor->ending.restarts);
     const size_t word = sizeof("started\n") - 1;
-    write_record(monitor->run_fd, "started", monitor->message + word, (size_t)size - word, false);
+    if (!is_exec(monitor))
+        write_record(monitor->run_fd, "started", monitor->message + word, (size_t)size - word,
+                     false);
     if (monitor->ending.restarts == 0)
         control_send(&monitor->control, LAUNCHER, monitor->message, (size_t)size);
 }
@@ -505,6 +530,10 @@ static int signal_by_client(struct monitor *monitor, const struct request *reque
     if (number > 0)
         monitor->ending.user_signal = number;
     monitor->ending.stopping |= request->stop;
+    /* As from a terminal: who interrupts an exec means what it started, too. */
+    if (is_exec(monitor) && monitor->phase == RUNNING &&
+        (number == SIGHUP || number == SIGINT || number == SIGQUIT || number == SIGTERM))
+        return kill(-monitor->launch.pid, number) < 0 ? -errno : 0;
     if (number == SIGKILL) {
         kill_container(monitor, request->stop ? KILL_STOP : KILL_USER);
         return 0;

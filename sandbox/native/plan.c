@@ -24,6 +24,7 @@ static const char *const KINDS[] = {
     [OP_EXIT_COMMAND] = "vv",
     [OP_RESTART] = "ii",
     [OP_DISK] = "sss",
+    [OP_ENTER] = "ii",
     [OP_PROPAGATION] = "i",
     [OP_ROOT_OVERLAY] = "vssi",
     [OP_ROOT_BIND] = "si",
@@ -286,6 +287,15 @@ static int read_join(struct settings *settings, struct op *op, struct error_reco
     return 0;
 }
 
+static int read_enter(struct settings *settings, struct op *op, struct error_record *error)
+{
+    settings->enter_pid = op_integer(op);
+    settings->enter_start_time = op_integer(op);
+    if (settings->enter_pid < 1 || settings->enter_pid > INT32_MAX)
+        return fail(error, op, EINVAL, "plan", "enter");
+    return 0;
+}
+
 static int read_setting(struct settings *settings, struct op *op, struct error_record *error)
 {
     switch (op->code) {
@@ -339,6 +349,8 @@ static int read_setting(struct settings *settings, struct op *op, struct error_r
         settings->disk_fstype = op_string(op);
         settings->disk_options = op_string(op);
         return 0;
+    case OP_ENTER:
+        return read_enter(settings, op, error);
     default:
         return 0;
     }

@@ -6,6 +6,8 @@
 
 #include <limits.h>
 #include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -95,6 +97,71 @@ static int open_joins(const struct settings *settings, struct init *init,
         }
         init->joined_user |= kind == NS_USER;
     }
+    return 0;
+}
+
+/* Field 22; the name in field 2 may hold anything, so counting begins after its last ")". */
+int read_start_time(int process_fd, uint64_t *start_time)
+{
+    char text[1024], *at;
+    cleanup_fd int fd = openat(process_fd, "stat", O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+
+    if (size < 0)
+        return -errno;
+    text[size] = 0;
+    at = strrchr(text, ')');
+    for (int field = 2; field < 22 && at != NULL; field++)
+        at = strchr(at + 1, ' ');
+    if (at == NULL)
+        return -EINVAL;
+    *start_time = strtoull(at + 1, NULL, 10);
+    return 0;
+}
+
+/* All namespaces of a process that runs already.  Its folder in /proc is a handle on this one
+ * process: what is opened below it belongs to it, or the process is gone. */
+static int open_entered(struct settings *settings, struct init *init, struct error_record *error)
+{
+    static const struct {
+        unsigned kind;
+        const char *name;
+    } KINDS[MAX_JOINS] = {
+        {NS_USER, "ns/user"}, {NS_IPC, "ns/ipc"},   {NS_UTS, "ns/uts"},       {NS_NET, "ns/net"},
+        {NS_PID, "ns/pid"},   {NS_TIME, "ns/time"}, {NS_CGROUP, "ns/cgroup"}, {NS_MOUNT, "ns/mnt"},
+    };
+    char path[32];
+    cleanup_fd int process = -1;
+    uint64_t start_time;
+    int result;
+
+    if (settings->namespaces != 0 || settings->join_count != 0)
+        return fail(error, NULL, EINVAL, "setns", "enter");
+    snprintf(path, sizeof path, "/proc/%d", (int)settings->enter_pid);
+    process = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (process < 0)
+        return fail(error, NULL, errno == ENOENT ? ESRCH : errno, "open", path);
+    result = read_start_time(process, &start_time);
+    if (result < 0)
+        return fail(error, NULL, -result, "read", path);
+    if (start_time != (uint64_t)settings->enter_start_time)
+        return fail(error, NULL, ESRCH, "read", path);
+    for (int i = 0; i < MAX_JOINS; i++) {
+        int fd = openat(process, KINDS[i].name, O_RDONLY | O_CLOEXEC);
+
+        settings->joins[i].kind = KINDS[i].kind;
+        settings->joins[i].path = KINDS[i].name;
+        if (fd < 0 && errno == ENOENT && KINDS[i].kind == NS_TIME)
+            continue; /* a kernel without them */
+        if (fd < 0)
+            return fail(error, NULL, errno == ENOENT ? ESRCH : errno, "openat", KINDS[i].name);
+        init->join_fds[i] = fd;
+        if (is_own_namespace(fd, KINDS[i].kind))
+            close_fd(&init->join_fds[i]);
+        else
+            init->joined_user |= KINDS[i].kind == NS_USER;
+    }
+    settings->join_count = MAX_JOINS;
     return 0;
 }
 
@@ -343,7 +410,8 @@ int prepare(const struct plan *plan, struct settings *settings, struct init *ini
     if (result == 0)
         result = open_cgroups(settings, init, error);
     if (result == 0)
-        result = open_joins(settings, init, error);
+        result = settings->enter_pid > 0 ? open_entered(settings, init, error)
+                                         : open_joins(settings, init, error);
     if (result == 0)
         result = join_pid(settings, init, error);
     if (result == 0 && settings->disk_path != NULL) {

@@ -268,8 +268,23 @@ def test_failed_launches_in_the_monitor_leave_no_descriptor(box: Box) -> None:
         op("join", launch.NEWNET, "/proc/self/ns/uts"),
         op("disk", "/nonexistent", "ext4", ""),
         op("disk", "/etc/passwd", "ext4", ""),
+        op("enter", os.getpid(), 1),
     ):
         outcome = box.run("true", settings=(extra,), namespaces=launch.ALL & ~launch.NEWNET)
         assert outcome.failure is not None
         assert outcome.failure.step == 0
         assert outcome.descriptors[0] == outcome.descriptors[1], extra
+
+
+def test_only_the_very_process_is_entered(box: Box) -> None:
+    started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    process = (op("exec", ("/bin/true",), (), 0),)
+    for pid, start_time, number in (
+        (os.getpid(), started, 0),
+        (os.getpid(), started + 1, errno.ESRCH),
+        ((1 << 22) + 1, started, errno.ESRCH),
+    ):
+        outcome = box.launch((op("enter", pid, start_time), *process))
+
+        assert (outcome.failure.errno if outcome.failure else 0) == number
+        assert outcome.descriptors[0] == outcome.descriptors[1]

@@ -179,3 +179,56 @@ def test_ctrl_c_without_a_terminal_inside_is_passed_on(busybox: Store) -> None:
         assert screen.wait() == 9
     finally:
         screen.close()
+
+
+@pytest.fixture
+def inside(busybox: Store) -> Iterator[Screen]:
+    """A shell by ``exec -it`` in a container that runs without a terminal."""
+    busybox.program("run", "-d", "--name", "term", "busybox", "sleep", "1000")
+    screen = Screen(busybox, "exec", "-it", "term", "sh")
+    try:
+        screen.wait_for(b"# ")
+        yield screen
+    finally:
+        screen.close()
+        busybox.program("rm", "-f", "term")
+
+
+def test_an_exec_has_a_terminal_of_the_container_with_job_control(inside: Screen) -> None:
+    assert b"job control" not in inside.seen
+    inside.type(b"tty; stty size\r")
+    inside.wait_for(b"/dev/pts/0\r\n33 101\r\n")
+
+    inside.type(b"sleep 1000\r")
+    inside.wait_for(b"sleep 1000\r\n")
+    time.sleep(0.2)
+    inside.type(b"\x1a")
+    inside.wait_for(b"Stopped")
+    inside.type(b"bg\r")
+    inside.wait_for(b"sleep 1000")
+    inside.type(b"fg\r")
+    inside.wait_for(b"sleep 1000\r\n")
+    time.sleep(0.2)
+    inside.type(b"\x03")
+    inside.type(b"echo still $((1 + 1))\r")
+    inside.wait_for(b"still 2\r\n")
+
+    inside.resize(40, 120)
+    deadline = time.monotonic() + DEADLINE_S
+    size = b""
+    while size != b"40 120":
+        assert time.monotonic() < deadline
+        inside.type(b"stty size\r")
+        inside.wait_for(b"stty size\r\n")
+        size = inside.wait_for(b"\r\n")
+
+
+def test_the_exit_code_of_an_exec_comes_back_and_the_terminal_is_restored(
+    inside: Screen,
+) -> None:
+    assert not inside.is_as_before()
+
+    inside.type(b"exit 7\r")
+
+    assert inside.wait() == 7
+    assert inside.is_as_before()

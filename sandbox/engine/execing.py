@@ -1,0 +1,279 @@
+"""One more process in a running container: found, planned, started, captured.
+
+Everything about it is the container's (environment, user, capabilities, seccomp
+filter, limits) but for what is asked otherwise.  Its monitor is one of its own,
+which keeps no file and holds no lock: when it or the container ends, nothing is
+left to take back.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ..errors import LaunchFailed, MonitorLost, UsageError, WrongStatus
+from ..monitor import client, exitrecord, protocol
+from ..native.plan import describe, encode
+from ..oci.spec import Process, Spec
+from ..record import replace
+from ..runtime import capabilities, defaults, identity, users
+from ..runtime.exec import ExecSettings, compile_exec
+from ..runtime.launch import Group
+from ..state.document import read_bytes
+from . import journal
+from .container import Attachment
+from .options import parse_options
+from .result import ExecResult
+from .root import Root
+from .specify import id_maps, process_of, seccomp_filter
+from .status import PAUSED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from ..monitor.exitrecord import ExitRecord
+    from .container import Container
+    from .engine import Engine
+    from .options import RunOptions
+
+# What can be asked of an exec, by the names that `run` has for it.
+KEYWORDS = ("env", "interactive", "privileged", "timeout", "tty", "user", "workdir")
+
+
+class Execution(Attachment):
+    """One exec, seen by the process that started it."""
+
+    def wait(self) -> ExitRecord:
+        """Wait for the end; a record that says ``lost`` when nobody knows how."""
+        if self._record is None:
+            try:
+                self._record = self._launch.wait()
+            except MonitorLost:
+                now = time.time_ns()
+                self._record = exitrecord.parse(exitrecord.lost(started_ns=now, finished_ns=now))
+            self._launch.close()
+            self._launch.wait_gone()
+        return self._record
+
+    def abandon(self) -> None:
+        """Let go of it, which ends it, and wait for that."""
+        self._launch.close()
+        self._launch.wait_gone()
+
+
+def start(
+    engine: Engine,
+    container: Container,
+    command: Iterable[str],
+    keywords: dict[str, Any],
+    stdio: tuple[int, int, int] | None,
+    *,
+    size: tuple[int, int],
+    with_launcher: bool,
+) -> Execution:
+    """Start it; returns when the program has been executed."""
+    unknown = keywords.keys() - set(KEYWORDS)
+    if unknown:
+        raise UsageError(
+            f"unknown option {min(unknown)!r}", hint=f"there are {', '.join(KEYWORDS)}"
+        )
+    asked = parse_options(container.image, command, keywords)
+    if not asked.command:
+        raise UsageError("no command specified")
+    first = _first_process(engine, container)
+    process_fd = os.open(f"/proc/{first.pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _start_time(process_fd) != first.start_time:
+            raise _not_running(container)
+        ops = _plan(engine, container, asked, first, process_fd, stdio, size, with_launcher)
+    finally:
+        os.close(process_fd)
+    if engine.debug is not None:
+        engine.debug(describe(ops))
+    launch = _start_monitor(engine, container, encode(ops), stdio)
+    try:
+        launch.wait_started()
+    except BaseException as error:
+        launch.close()
+        launch.wait_gone()
+        if isinstance(error, LaunchFailed):
+            raise _explained(container, error) from error
+        raise
+    return Execution(container, launch, ())
+
+
+def run(
+    engine: Engine,
+    container: Container,
+    command: Iterable[str],
+    keywords: dict[str, Any],
+    stdin: bytes | None,
+) -> ExecResult:
+    """Start it, collect both streams, and judge."""
+    from .capture import collect
+
+    if stdin is not None:
+        keywords["interactive"] = True
+    record, outputs, _attachment = collect(
+        lambda stdio: start(
+            engine, container, command, keywords, stdio, size=(24, 80), with_launcher=True
+        ),
+        stdin,
+    )
+    verdict, detail = exitrecord.verdict_of(record)
+    return ExecResult(
+        container_id=container.id,
+        stdout=outputs["stdout"],
+        stderr=outputs["stderr"],
+        exit_code=record.exit_code,
+        signal=record.signal,
+        verdict=verdict,
+        detail=detail,
+        record=record,
+    )
+
+
+def _first_process(engine: Engine, container: Container) -> protocol.Started:
+    status = container.status()
+    if status.word == PAUSED:
+        raise WrongStatus(
+            f"Container {container.name} is paused, unpause the container before exec",
+            container=container.id,
+            status=PAUSED,
+        )
+    if not status.is_live:
+        raise _not_running(container)
+    live = engine.paths.live_container(container.id)
+    try:
+        started = protocol.parse_started(read_bytes(f"{live}/started"))
+    except FileNotFoundError:
+        started = None
+    if started is None:
+        raise _not_running(container)
+    return started
+
+
+def _start_time(process_fd: int) -> int:
+    try:
+        fd = os.open("stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process_fd)
+    except OSError:
+        return 0  # gone
+    try:
+        return identity.parse_stat(os.read(fd, 4096)).start_time
+    except OSError:
+        return 0
+    finally:
+        os.close(fd)
+
+
+def _plan(
+    engine: Engine,
+    container: Container,
+    asked: RunOptions,
+    first: protocol.Started,
+    process_fd: int,
+    stdio: tuple[int, int, int] | None,
+    size: tuple[int, int],
+    with_launcher: bool,
+) -> tuple[Any, ...]:
+    options = container.options
+    process, held = _process(engine, container, options, asked, process_fd)
+    entry = journal.read(engine.paths, container.id)
+    groups = entry.groups if entry is not None else ()
+    uid_mappings, gid_mappings = id_maps(options)
+    settings = ExecSettings(
+        id=container.id,
+        pid=first.pid,
+        start_time=first.start_time,
+        # The journal has the places where a group may be; where it is, there is a folder.
+        groups=tuple(
+            Group(version=each.version, controllers=",".join(each.controllers), path=each.path)
+            for each in groups
+            if os.path.isdir(each.path)
+        ),
+        uid_mappings=uid_mappings,
+        gid_mappings=gid_mappings,
+        tty=asked.tty,
+        stdin_open=asked.interactive and stdio is not None,
+        rows=size[0],
+        columns=size[1],
+        wall_ms=0 if asked.timeout_s is None else max(1, round(asked.timeout_s * 1000)),
+        with_launcher=with_launcher,
+        oom_score_adj=options.oom_score_adj,
+    )
+    return compile_exec(process, settings, seccomp_filter(engine, options, Spec(process=held)))
+
+
+def _process(
+    engine: Engine, container: Container, options: RunOptions, asked: RunOptions, process_fd: int
+) -> tuple[Process, Process]:
+    """What runs; and the same with what the container may have, which chooses the filter."""
+    image_id = container.image_id
+    root = Root.of_image(engine, image_id) if image_id else Root.of_options(engine, options)
+    # In the tree as the container sees it, volumes and all; by way of the handle.
+    tree = (f"/proc/self/fd/{process_fd}/root",)
+    user = users.resolve_user(
+        root.config.user if (said := _first_of(asked.user, options.user)) is None else said,
+        lambda path: users.find_in_layers(tree, path),
+        group_add=options.group_add,
+    )
+    merged = replace(
+        options,
+        env=(*options.env, *asked.env),
+        workdir=asked.workdir or options.workdir,
+        tty=asked.tty,
+    )
+    hostname = options.hostname or container.id[:12]
+    if options.uts == "host":
+        hostname = os.uname().nodename
+    held = process_of(asked.command, merged, root.config, user, hostname=hostname)
+    if not asked.privileged:
+        return held, held
+    every = defaults.default_capabilities(capabilities.NAMES)
+    return replace(held, capabilities=every), held
+
+
+def _first_of(*values: str | None) -> str | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _start_monitor(
+    engine: Engine, container: Container, plan: bytes, stdio: tuple[int, int, int] | None
+) -> client.Launch:
+    # In the place of the lock, too: the container's own is not this monitor's to hold.
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return client.start(
+            plan,
+            run_dir=engine.paths.live_container(container.id),
+            lock_fd=null,
+            stdio=stdio or (null, null, null),
+            id=container.id,
+        )
+    finally:
+        os.close(null)
+
+
+def _explained(container: Container, error: LaunchFailed) -> Exception:
+    if not container.status().is_live:
+        return _not_running(container)
+    if error.step == "workdir":
+        return LaunchFailed(
+            f'chdir to cwd ("{error.path}") set in config.json failed: '
+            f"{os.strerror(error.errno).lower()}",
+            step=error.step,
+            syscall=error.syscall,
+            path=error.path,
+            errno=error.errno,
+        )
+    return error
+
+
+def _not_running(container: Container) -> WrongStatus:
+    return WrongStatus(
+        f"Container {container.id} is not running",
+        container=container.id,
+        status=container.status().word,
+    )
