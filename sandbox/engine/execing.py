@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..errors import LaunchFailed, MonitorLost, UsageError, WrongStatus
+from ..errors import ExecFailed, LaunchFailed, MonitorLost, UsageError, WrongStatus
 from ..monitor import client, exitrecord, protocol
 from ..native.plan import describe, encode
 from ..oci.spec import Process, Spec
@@ -31,13 +31,16 @@ from .status import PAUSED
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from types import TracebackType
     from typing import Any
 
+    from ..errors import SandboxError
     from ..monitor.exitrecord import ExitRecord
     from .container import Container
     from .engine import Engine
     from .options import RunOptions
 
+_END_S = 0.2
 # What can be asked of an exec, by the names that `run` has for it.
 KEYWORDS = ("env", "interactive", "privileged", "timeout", "tty", "user", "workdir")
 
@@ -83,13 +86,13 @@ def start(
     if not asked.command:
         raise UsageError("no command specified")
     first = _first_process(engine, container)
-    process_fd = os.open(f"/proc/{first.pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if _start_time(process_fd) != first.start_time:
-            raise _not_running(container)
-        ops = _plan(engine, container, asked, first, process_fd, stdio, size, with_launcher)
-    finally:
-        os.close(process_fd)
+        with _Process(first) as process:
+            ops = _plan(engine, container, asked, process, stdio, size, with_launcher)
+    except (FileNotFoundError, ProcessLookupError):
+        if not _is_gone_soon(first):
+            raise
+        raise _not_running(container) from None
     if engine.debug is not None:
         engine.debug(describe(ops))
     launch = _start_monitor(engine, container, encode(ops), stdio)
@@ -99,7 +102,7 @@ def start(
         launch.close()
         launch.wait_gone()
         if isinstance(error, LaunchFailed):
-            raise _explained(container, error) from error
+            raise _explained(container, first, error) from error
         raise
     return Execution(container, launch, ())
 
@@ -155,38 +158,52 @@ def _first_process(engine: Engine, container: Container) -> protocol.Started:
     return started
 
 
-def _start_time(process_fd: int) -> int:
-    try:
-        fd = os.open("stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process_fd)
-    except OSError:
-        return 0  # gone
-    try:
-        return identity.parse_stat(os.read(fd, 4096)).start_time
-    except OSError:
-        return 0
-    finally:
-        os.close(fd)
+class _Process:
+    """A handle on the container's first process: its folder in ``/proc``."""
+
+    def __init__(self, first: protocol.Started) -> None:
+        self.first = first
+        self._fd = -1
+
+    def __enter__(self) -> _Process:
+        folder = f"/proc/{self.first.pid}"
+        self._fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        if identity.start_time(self.first.pid) != self.first.start_time:
+            os.close(self._fd)
+            raise ProcessLookupError(self.first.pid)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._fd)
+
+    def open_in_root(self, path: str) -> int | None:
+        """A file of the tree that it sees, volumes and all."""
+        return users.find_in_layers((f"/proc/self/fd/{self._fd}/root",), path)
 
 
 def _plan(
     engine: Engine,
     container: Container,
     asked: RunOptions,
-    first: protocol.Started,
-    process_fd: int,
+    first: _Process,
     stdio: tuple[int, int, int] | None,
     size: tuple[int, int],
     with_launcher: bool,
 ) -> tuple[Any, ...]:
     options = container.options
-    process, held = _process(engine, container, options, asked, process_fd)
+    process, held = _process(engine, container, options, asked, first)
     entry = journal.read(engine.paths, container.id)
     groups = entry.groups if entry is not None else ()
     uid_mappings, gid_mappings = id_maps(options)
     settings = ExecSettings(
         id=container.id,
-        pid=first.pid,
-        start_time=first.start_time,
+        pid=first.first.pid,
+        start_time=first.first.start_time,
         # The journal has the places where a group may be; where it is, there is a folder.
         groups=tuple(
             Group(version=each.version, controllers=",".join(each.controllers), path=each.path)
@@ -207,16 +224,14 @@ def _plan(
 
 
 def _process(
-    engine: Engine, container: Container, options: RunOptions, asked: RunOptions, process_fd: int
+    engine: Engine, container: Container, options: RunOptions, asked: RunOptions, first: _Process
 ) -> tuple[Process, Process]:
     """What runs; and the same with what the container may have, which chooses the filter."""
     image_id = container.image_id
     root = Root.of_image(engine, image_id) if image_id else Root.of_options(engine, options)
-    # In the tree as the container sees it, volumes and all; by way of the handle.
-    tree = (f"/proc/self/fd/{process_fd}/root",)
     user = users.resolve_user(
         root.config.user if (said := _first_of(asked.user, options.user)) is None else said,
-        lambda path: users.find_in_layers(tree, path),
+        first.open_in_root,
         group_add=options.group_add,
     )
     merged = replace(
@@ -256,9 +271,9 @@ def _start_monitor(
         os.close(null)
 
 
-def _explained(container: Container, error: LaunchFailed) -> Exception:
-    if not container.status().is_live:
-        return _not_running(container)
+def _explained(container: Container, first: protocol.Started, error: LaunchFailed) -> SandboxError:
+    if isinstance(error, ExecFailed):
+        return error
     if error.step == "workdir":
         return LaunchFailed(
             f'chdir to cwd ("{error.path}") set in config.json failed: '
@@ -268,7 +283,17 @@ def _explained(container: Container, error: LaunchFailed) -> Exception:
             path=error.path,
             errno=error.errno,
         )
-    return error
+    return _not_running(container) if _is_gone_soon(first) else error
+
+
+def _is_gone_soon(first: protocol.Started) -> bool:
+    """Nothing can be joined of a container that is about to end; a moment later it has."""
+    deadline = time.monotonic() + _END_S
+    while identity.start_time(first.pid) == first.start_time:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
 
 
 def _not_running(container: Container) -> WrongStatus:

@@ -330,3 +330,40 @@ def test_an_exec_in_a_container_with_the_hosts_namespaces(busybox: Store) -> Non
     assert done.stdout.decode().split() == [os.readlink("/proc/self/ns/net"), "/bin/sh"]
     assert timed.returncode == 137
     assert running
+
+
+def test_execs_against_the_end_of_their_container_lose_clearly(busybox: Store) -> None:
+    for _ in range(5):
+        busybox.program("run", "-d", "--name", "web", "busybox", "sleep", "1000")
+        container_id = busybox.program("inspect", "-f", "{{.Id}}", "web").stdout.decode().strip()
+        clients = [
+            subprocess.Popen(
+                [program_path(), "exec", "web", "true"],
+                env=busybox.environ,
+                stderr=subprocess.PIPE,
+            )
+            for _ in range(3)
+        ]
+        assert busybox.program("rm", "-f", "web").returncode == 0
+        for client in clients:
+            said = client.communicate(timeout=DEADLINE_S)[1].decode()
+            assert (client.returncode, said) in [
+                (0, ""),
+                (137, ""),
+                (1, f"Container {container_id} is not running\n"),
+                (1, "No such container: web\n"),
+            ]
+
+
+def test_an_exec_whose_monitor_is_killed_ends_and_nobody_knows_how(web: Store) -> None:
+    first = first_pid(web)
+    client = subprocess.Popen([program_path(), "exec", "web", "sleep", "888"], env=web.environ)
+    wait_until(lambda: bool(pids_of(first, "888")))
+    (pid,) = pids_of(first, "888")
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+    os.kill(parent, signal.SIGKILL)
+
+    assert client.wait(timeout=DEADLINE_S) == 255
+    wait_until(lambda: not pids_of(first, "888"))
+    assert web.program("exec", "web", "true").returncode == 0
