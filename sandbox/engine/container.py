@@ -219,6 +219,8 @@ class Container:
                 control.kill()
             else:
                 control.signal(number)
+        # A paused one goes on, and so to its end, as docker's.
+        journal.thaw(self._paths, self.id)
 
     def stop(self, timeout_s: float | None = None) -> None:
         """Ask it to end, and make it after ``timeout_s`` (10 s unless it was told otherwise).
@@ -236,6 +238,7 @@ class Container:
         try:
             with self._control() as control:
                 control.signal(number, stop=True)
+                journal.thaw(self._paths, self.id)
                 if control.wait_for_exit(timeout_s=timeout_s) is None:
                     control.kill()
                     control.wait_for_exit(timeout_s=10.0)
@@ -264,6 +267,18 @@ class Container:
                 sweep.end(self._paths, self.id)
             sweep.settle_locked(self._paths, self.id)
             sweep.discard(self._paths, self.id, self.name)
+
+    def pause(self) -> None:
+        """Freeze all of its processes.  `WrongStatus` when it is paused or does not run."""
+        from . import verbs
+
+        verbs.pause(self)
+
+    def unpause(self) -> None:
+        """Let them go on.  `WrongStatus` when it is not paused."""
+        from . import verbs
+
+        verbs.unpause(self)
 
     def exec_start(
         self,

@@ -79,6 +79,15 @@ def undo(journal: Journal) -> None:
         cgroup.remove()
 
 
+def thaw(paths: Paths, container_id: str) -> None:
+    """Let frozen processes go on; nothing frozen, or nothing there, is no error."""
+    from cgroups import open_existing
+
+    entry = read(paths, container_id)
+    if entry is not None:
+        open_existing(entry.groups).thaw()
+
+
 def close(paths: Paths, container_id: str) -> None:
     """All is taken back."""
     remove_file(_path(paths, container_id))

@@ -94,6 +94,7 @@ def end(paths: Paths, container_id: str) -> None:
     try:
         with client.connect(live) as control:
             control.kill()
+            journal.thaw(paths, container_id)
             control.wait_for_exit(timeout_s=5.0)
     except MonitorLost:
         pass
