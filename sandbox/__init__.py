@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .engine.engine import Engine
     from .engine.keywords import RunKeywords
     from .engine.options import InvalidOption, RunOptions, Ulimit, VolumeMount
-    from .engine.result import Enforced, RunResult
+    from .engine.result import Enforced, ExecResult, RunResult
     from .engine.status import Status
     from .errors import (
         AccessDenied,
@@ -68,6 +68,7 @@ _HOMES = {
     "Container": "engine.container",
     "Enforced": "engine.result",
     "Engine": "engine.engine",
+    "ExecResult": "engine.result",
     "ExitRecord": "monitor.exitrecord",
     "Image": "image.store",
     "InvalidOption": "engine.options",
@@ -93,6 +94,7 @@ __all__ = [
     "Enforced",
     "Engine",
     "ExecFailed",
+    "ExecResult",
     "ExitRecord",
     "HostLacks",
     "Image",
