@@ -47,11 +47,11 @@ def error(text: str) -> None:
     write(text + "\n", fd=2)
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Sequence[str]], *, narrowest: int = 10) -> str:
     """Columns at least ten wide, three blanks apart; the last one is not padded."""
     widths: list[int] = []
     for row in rows:
-        widths += [10] * (len(row) - 1 - len(widths))
+        widths += [narrowest] * (len(row) - 1 - len(widths))
         for at, cell in enumerate(row[:-1]):
             if len(cell) + 3 > widths[at]:
                 widths[at] = len(cell) + 3

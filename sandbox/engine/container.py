@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .launching import Launching
     from .options import RunOptions, VolumeMount
     from .result import ExecResult
+    from .watching import ProcessTable
 
 DEFAULT_STOP_TIMEOUT_S = 10.0
 
@@ -279,6 +280,18 @@ class Container:
         from . import verbs
 
         verbs.unpause(self)
+
+    def rename(self, name: str) -> None:
+        """Give it another name.  `NameInUse` when another container has it."""
+        from . import verbs
+
+        self._record = verbs.rename(self, name)
+
+    def top(self, ps_options: Iterable[str] = ()) -> ProcessTable:
+        """Its processes, as this host's ``ps`` shows them; ``-ef`` unless options are given."""
+        from . import watching
+
+        return watching.top(self, tuple(ps_options))
 
     def exec_start(
         self,

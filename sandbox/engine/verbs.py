@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 
-from ..errors import HostLacks, WrongStatus
+from ..errors import HostLacks, UsageError, WrongStatus
+from ..record import replace
+from ..state import containers, names
 from . import journal
-from .status import PAUSED
+from .options import check_container_name
+from .status import EXITED, PAUSED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cgroups import Cgroup
 
+    from ..state.containers import ContainerRecord
     from .container import Container
     from .status import Status
 
@@ -21,23 +25,51 @@ def pause(container: Container) -> None:
     import cgroups
 
     with container._lock():
-        if _need_running(container).word == PAUSED:
+        if need_running(container).word == PAUSED:
             raise _wrong(container, PAUSED, "is already paused")
         group = group_of(container)
         try:
             group.freeze()
         except cgroups.CgroupError as error:
             group.thaw()
+            if not group.pids():
+                raise _wrong(container, EXITED, "is not running") from None
             raise HostLacks(f"cannot pause container {container.id}: {error}") from error
 
 
 def unpause(container: Container) -> None:
     """Let them go on."""
     with container._lock():
-        status = _need_running(container)
+        status = need_running(container)
         if status.word != PAUSED:
             raise _wrong(container, status.word, "is not paused")
         group_of(container).thaw()
+
+
+def rename(container: Container, name: str) -> ContainerRecord:
+    """Take the new name, write it down, and give the old one back, in this order.
+
+    Broken off in between, the container has both names; the same again finishes it.
+    """
+    paths, container_id = container._paths, container.id
+    check_container_name(name)
+    with container._lock():
+        record = containers.read(paths, container_id)
+        if record.name == name:
+            raise UsageError("Renaming a container with the same name as its current name")
+        if names.owner(paths, name) != container_id:
+            names.take(paths, name, container_id)
+        options = record.options
+        if "name" in options:
+            options = options | {"name": name}
+        renamed = replace(record, name=name, options=options)
+        try:
+            containers.write(paths, renamed, durable=True)
+        except BaseException:
+            names.release(paths, name, container_id)
+            raise
+        names.release(paths, record.name, container_id)
+    return renamed
 
 
 def group_of(container: Container) -> Cgroup:
@@ -49,7 +81,8 @@ def group_of(container: Container) -> Cgroup:
     return open_existing(place for place in places if os.path.isdir(place.path))
 
 
-def _need_running(container: Container) -> Status:
+def need_running(container: Container) -> Status:
+    """Its status, or `WrongStatus`."""
     status = container.status()
     if not status.is_live:
         raise _wrong(container, status.word, "is not running")

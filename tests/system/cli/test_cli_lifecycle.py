@@ -49,3 +49,49 @@ def test_texts_of_pause(two: Store) -> None:
     assert re.search(r" Up .+ \(Paused\) ", did(two, "ps")[1])
     assert did(two, "container", "unpause", "a1") == (0, "a1\n", "")
     assert "(Paused)" not in did(two, "ps")[1]
+
+
+def test_texts_of_rename(two: Store) -> None:
+    failed = "Error: failed to rename container named"
+
+    assert did(two, "rename", "nosuch", "x1") == (
+        1, "", f"No such container: nosuch\n{failed} nosuch\n",
+    )  # fmt: skip
+    assert did(two, "rename", "a1", "a1") == (
+        1, "", f"Renaming a container with the same name as its current name\n{failed} a1\n",
+    )  # fmt: skip
+    assert did(two, "rename", "a1", "a2") == (
+        1,
+        "",
+        'Error when allocating new name: Conflict. The container name "/a2" is already in use by '
+        f'container "{ID}". You have to remove (or rename) that container to be able to reuse that '
+        f"name.\n{failed} a1\n",
+    )
+    assert did(two, "rename", "a1", "no/name")[2].startswith(
+        "Error when allocating new name: Invalid container name (no/name), only "
+    )
+    assert did(two, "rename", "a1", "a9") == (0, "", "")
+    assert did(two, "ps", "--format", "{{.Names}}")[1] == "a9\n"
+
+
+@requires.program("ps")
+def test_columns_of_top_are_dockers(two: Store) -> None:
+    whole = did(two, "top", "a1")[1].splitlines()
+    short = did(two, "top", "a1", "-o", "pid,comm")
+
+    titles = "UID PID PPID C STIME TTY TIME CMD".split()
+    assert whole[0] == "".join(title.ljust(20) for title in titles[:-1]) + "CMD"
+    assert re.fullmatch(r"root +\d+ +\d+ +\d+ +\S+ +\? +00:00:00 +sleep 1000", whole[1])
+    assert len(whole) == 2
+    assert did(two, "top", "nosuch") == (1, "", "No such container: nosuch\n")
+    assert did(two, "top", "a2") == (1, "", f"Container {ID} is not running\n")
+    assert short[0] == 0
+    assert re.fullmatch(r"PID                 COMMAND\n\d+ +sleep\n", short[1])
+
+
+def test_texts_of_port(two: Store) -> None:
+    assert did(two, "port", "nosuch") == (1, "", "No such container: nosuch\n")
+    assert did(two, "port", "a1") == (0, "", "")
+    assert did(two, "port", "a1", "9999") == (
+        1, "", "Error: No public port '9999' published for a1\n",
+    )  # fmt: skip

@@ -61,6 +61,7 @@ def test_pause_and_unpause_insist_on_the_status(container: sandbox.Container) ->
         container.exec_run(["true"])
     container.kill()
     container.wait()
+    container.rest()
     for verb in (container.pause, container.unpause):
         with pytest.raises(sandbox.WrongStatus, match=f"{container.id} is not running"):
             verb()
@@ -88,3 +89,46 @@ def test_removal_by_force_of_a_paused_container(container: sandbox.Container) ->
     container.remove(force=True)
 
     assert sandbox.Engine().containers(all=True) == ()
+
+
+def test_a_new_name_is_kept_and_the_old_one_is_free(container: sandbox.Container) -> None:
+    engine = sandbox.Engine()
+
+    container.rename("bb")
+
+    assert (container.name, engine.container("bb").id) == ("bb", container.id)
+    with pytest.raises(sandbox.ContainerNotFound):
+        engine.container("aa")
+    other = engine.create("busybox", ["true"], name="aa")
+    with pytest.raises(sandbox.NameInUse) as caught:
+        container.rename("aa")
+    assert caught.value.owner == other.id
+    assert engine.container("bb").id == container.id
+
+
+def test_a_rename_that_was_broken_off_is_finished_by_the_next(
+    container: sandbox.Container,
+) -> None:
+    from sandbox.state import names
+
+    paths = sandbox.Engine().paths
+    names.take(paths, "bb", container.id)
+
+    container.rename("bb")
+
+    assert sandbox.Engine().container("bb").name == "bb"
+    assert names.owner(paths, "aa") is None
+
+
+@requires.program("ps")
+def test_top_shows_the_processes_of_the_container_alone(container: sandbox.Container) -> None:
+    import os
+
+    found = container.top(["-eo", "pid,args"])
+    pids = {int(row[0]) for row in found.processes}
+
+    assert found.titles == ("PID", "COMMAND")
+    assert container.status().pid in pids
+    assert os.getpid() not in pids
+    with pytest.raises(sandbox.UsageError, match="Couldn't find PID field in ps output"):
+        container.top(["-eo", "comm"])
