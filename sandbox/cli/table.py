@@ -391,6 +391,20 @@ COMMANDS: dict[str, Entry] = {
         (),
         ("sandbox port web", "sandbox port web 80/tcp"),
     ),
+    "stats": (
+        "[OPTIONS] [CONTAINER...]",
+        "Display a live stream of container(s) resource usage statistics",
+        0,
+        UNBOUNDED,
+        "running",
+        (
+            ("all", "a", "", "Show all containers (default shows just running)"),
+            _FORMAT,
+            ("no-stream", "", "", "Disable streaming stats and only pull the first result"),
+            _NO_TRUNC,
+        ),
+        ("sandbox stats", "sandbox stats --no-stream --format json web"),
+    ),
     "rm": (
         "[OPTIONS] CONTAINER [CONTAINER...]",
         "Remove one or more containers",
@@ -477,6 +491,7 @@ NOUNS: dict[str, dict[str, str]] = {
         "rm": "rm",
         "run": "run",
         "start": "start",
+        "stats": "stats",
         "stop": "stop",
         "top": "top",
         "unpause": "unpause",

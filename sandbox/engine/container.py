@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .launching import Launching
     from .options import RunOptions, VolumeMount
     from .result import ExecResult
-    from .watching import ProcessTable
+    from .watching import ProcessTable, Sample
 
 DEFAULT_STOP_TIMEOUT_S = 10.0
 
@@ -292,6 +292,12 @@ class Container:
         from . import watching
 
         return watching.top(self, tuple(ps_options))
+
+    def stats(self) -> Sample:
+        """What it has used so far, and its limits, at this moment."""
+        from . import watching
+
+        return watching.sample(self)
 
     def exec_start(
         self,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 import requires
+from conftest import program_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,3 +99,38 @@ def test_texts_of_port(two: Store) -> None:
     assert did(two, "port", "a1", "9999") == (
         1, "", "Error: No public port '9999' published for a1\n",
     )  # fmt: skip
+
+
+@requires.cgroup("memory", "pids")
+def test_columns_of_stats_are_dockers(two: Store) -> None:
+    table = did(two, "stats", "--no-stream")[1].splitlines()
+    document = json.loads(did(two, "stats", "--no-stream", "--format", "json", "a1")[1])
+    resting = did(two, "stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", "a2")
+
+    assert re.fullmatch(
+        r"CONTAINER ID +NAME +CPU % +MEM USAGE / LIMIT +MEM % +NET I/O +BLOCK I/O +PIDS", table[0]
+    )
+    assert re.fullmatch(
+        r"[0-9a-f]{12}   a1        \d+\.\d\d% +[\d.]+[KM]iB / [\d.]+[GT]iB +\d+\.\d\d% +0B / 0B +"
+        r"(\S+B|--) / (\S+B|--) +1",
+        table[1],
+    )
+    assert len(table) == 2
+    assert list(document) == "BlockIO CPUPerc Container ID MemPerc MemUsage Name NetIO PIDs".split()
+    assert document["Container"] == "a1"
+    assert resting == (0, "a2 0B / 0B\n", "")
+    assert did(two, "stats", "--no-stream", "nosuch") == (1, "", "No such container: nosuch\n")
+
+
+def test_stats_go_on_until_they_are_interrupted(two: Store) -> None:
+    with subprocess.Popen(
+        [program_path(), "stats", "--format", "{{.Name}}", "a1"],
+        stdout=subprocess.PIPE,
+        env=two.environ,
+    ) as streaming:
+        assert streaming.stdout is not None
+        lines = [streaming.stdout.readline() for _ in range(2)]
+        streaming.send_signal(signal.SIGINT)
+
+    assert lines == [b"a1\n", b"a1\n"]
+    assert streaming.returncode == 130

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -122,8 +124,6 @@ def test_a_rename_that_was_broken_off_is_finished_by_the_next(
 
 @requires.program("ps")
 def test_top_shows_the_processes_of_the_container_alone(container: sandbox.Container) -> None:
-    import os
-
     found = container.top(["-eo", "pid,args"])
     pids = {int(row[0]) for row in found.processes}
 
@@ -132,3 +132,20 @@ def test_top_shows_the_processes_of_the_container_alone(container: sandbox.Conta
     assert os.getpid() not in pids
     with pytest.raises(sandbox.UsageError, match="Couldn't find PID field in ps output"):
         container.top(["-eo", "comm"])
+
+
+@requires.cgroup("memory", "pids")
+def test_stats_are_those_of_the_container(container: sandbox.Container) -> None:
+    before = container.stats()
+    time.sleep(0.2)
+    now = container.stats()
+    used = now.cpu_percent(before)
+
+    assert now.memory_limit_bytes == 64 << 20
+    assert now.memory_bytes is not None
+    assert 0 < now.memory_bytes < 64 << 20
+    assert now.pids in (1, 2)  # the shell, and a sleep of its loop
+    assert used is not None
+    assert used > 0
+    assert (now.received_bytes, now.sent_bytes) == (0, 0)
+    assert before.cpu_percent(before) is None
