@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import os
 
-from ..errors import UsageError
+from ..errors import ImageNotFound, UsageError
 from .errors import FlagError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
+    from collections.abc import Callable, Iterable
+    from typing import Any, TypeVar
+
+    from .main import Call
+
+    T = TypeVar("T")
 
 # For this program; the engine does not know them.
 OWN = (
@@ -48,13 +52,28 @@ def keywords(options: dict[str, Any]) -> dict[str, Any]:
         raise UsageError(
             f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"'
         )
-    if pull == "always":
-        raise UsageError(
-            "images cannot be pulled by this version", hint="`sandbox load -i FILE` brings one"
-        )
     if options.get("detach") and options.get("attach"):
         raise UsageError("Conflicting options: -a and -d")
     return made
+
+
+def with_image(call: Call, image: str, act: Callable[[], T]) -> T:
+    """Do what needs an image, which ``--pull`` says when to bring.
+
+    Looked for by doing it: an image that is there costs nothing.
+    """
+    pull = call.options.get("pull", "missing")
+    if pull == "never" or call.options.get("rootfs") or image == "host":
+        return act()
+    if pull == "missing":
+        try:
+            return act()
+        except ImageNotFound:
+            pass
+    from .transfers import pull_for_run  # only when something is pulled
+
+    pull_for_run(call, image, is_missing=pull == "missing")
+    return act()
 
 
 def streams(options: dict[str, Any]) -> set[str]:

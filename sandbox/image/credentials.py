@@ -51,7 +51,11 @@ class Login(Record):
     @property
     def basic(self) -> str:
         """The value of an ``Authorization`` header."""
-        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        return "Basic " + base64.b64encode(self._pair).decode()
+
+    @property
+    def _pair(self) -> bytes:
+        return f"{self.user}:{self.password}".encode("utf-8", "surrogateescape")
 
 
 def config_path(environ: Mapping[str, str] | None = None) -> str:

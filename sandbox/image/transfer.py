@@ -266,7 +266,7 @@ def _unknown(error: RegistryError, name: Reference, what: str) -> RegistryError:
             status=404,
             said=error.said,
         )
-    if error.status == 404 or isinstance(error, AccessDenied):
+    if error.status == 404 or (isinstance(error, AccessDenied) and error.said):
         said = f": {error.said}" if error.said else ""
         kind = AccessDenied if isinstance(error, AccessDenied) else RegistryError
         return kind(

@@ -17,7 +17,9 @@ def run(call: Call) -> int:
     cidfile = call.options.get("cidfile")
     if cidfile:
         runoptions.check_cidfile(cidfile)
-    container = call.engine.create(image, command, **keywords)
+    container = runoptions.with_image(
+        call, image, lambda: call.engine.create(image, command, **keywords)
+    )
     if cidfile:
         runoptions.write_cidfile(cidfile, container.id)
     line(container.id)

@@ -35,10 +35,14 @@ def run(call: Call) -> int:
         report_file=options.get("report_file", ""),
         cidfile=cidfile or "",
     )
-    return stay(
-        asked,
-        lambda stdio, size: call.engine.start_new(
-            image, command, stdio=stdio, size=size, **keywords
+    return runoptions.with_image(
+        call,
+        image,
+        lambda: stay(
+            asked,
+            lambda stdio, size: call.engine.start_new(
+                image, command, stdio=stdio, size=size, **keywords
+            ),
         ),
     )
 
@@ -50,7 +54,9 @@ def _detached(
 
     if call.options.get("report") or call.options.get("report_file"):
         raise Failure("--report needs the foreground; `sandbox wait --report` shows it later")
-    attachment = call.engine.start_new(image, command, **keywords)
+    attachment = runoptions.with_image(
+        call, image, lambda: call.engine.start_new(image, command, **keywords)
+    )
     attachment.close()
     if cidfile:
         runoptions.write_cidfile(cidfile, attachment.container.id)

@@ -1,0 +1,145 @@
+"""pull, push, login and logout as programs, and the pull of a run's image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requires
+from conftest import Store
+from kit import archives, registries
+
+pytestmark = [requires.program("docker-registry")]
+
+
+@pytest.fixture(autouse=True)
+def own_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Before the store, which takes the environment as it is.
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with registries.docker_registry(tmp_path_factory.mktemp("registry")) as host:
+        yield host
+
+
+def ran(store: Store, *arguments: str, code: int = 0, stdin: bytes = b"") -> tuple[str, str]:
+    done = store.program(*arguments, stdin=stdin)
+    out, err = done.stdout.decode(), done.stderr.decode()
+    assert done.returncode == code, err
+    return out, err
+
+
+def test_push_and_pull_print_dockers_lines(
+    own_configuration: None, store: Store, registry: str, tmp_path: Path
+) -> None:
+    parts = archives.small()
+    (tmp_path / "small.tar").write_bytes(parts.oci_archive())
+    name = f"{registry}/lines"
+    ran(store, "load", "-i", str(tmp_path / "small.tar"))
+    ran(store, "tag", "small", name)
+    digest = registries.digest(parts.manifest)
+    size = len(parts.manifest)
+
+    out, err = ran(store, "push", name)
+
+    lines = out.splitlines()
+    assert lines[:2] == ["Using default tag: latest", f"The push refers to repository [{name}]"]
+    assert lines[-1] == f"latest: digest: {digest} size: {size}"
+    pushed = {registries.digest(tar)[7:19] for tar in parts.tars}
+    assert {line for line in lines if line.endswith(": Pushed")} == {f"{x}: Pushed" for x in pushed}
+    assert err == ""
+
+    ran(store, "rmi", "small", name)
+    out, err = ran(store, "pull", name)
+
+    lines = out.splitlines()
+    assert lines[:2] == ["Using default tag: latest", "latest: Pulling from lines"]
+    assert lines[-3:] == [
+        f"Digest: {digest}",
+        f"Status: Downloaded newer image for {name}:latest",
+        f"{name}:latest",
+    ]
+    short = registries.digest(parts.layers[0])[7:19]
+    assert [line for line in lines if short in line] == [
+        f"{short}: Pulling fs layer",
+        f"{short}: Download complete",
+        f"{short}: Pull complete",
+    ]
+    assert err == ""
+    out, _ = ran(store, "pull", f"{name}:latest")
+    assert f"Status: Image is up to date for {name}:latest" in out
+    assert ran(store, "pull", "-q", name)[0] == f"{name}:latest\n"
+    assert ran(store, "pull", "-q", "-a", name)[0] == f"{name}\n"
+    assert ran(store, "push", "-q", "-a", name)[0] == f"{name}\n"
+
+
+def test_what_is_missing_is_said_in_dockers_words(
+    own_configuration: None, store: Store, registry: str
+) -> None:
+    port = registries.free_port()
+
+    assert ran(store, "pull", f"{registry}/nosuch:1", code=1) == (
+        "",
+        f"manifest for {registry}/nosuch:1 not found: manifest unknown: manifest unknown\n",
+    )
+    assert ran(store, "pull", f"127.0.0.1:{port}/x", code=1) == (
+        "Using default tag: latest\n",
+        f'Get "http://127.0.0.1:{port}/v2/": dial tcp 127.0.0.1:{port}: '
+        "connect: connection refused\n",
+    )
+    out, err = ran(store, "push", "nosuch/image", code=1)
+    assert out == (
+        "Using default tag: latest\nThe push refers to repository [docker.io/nosuch/image]\n"
+    )
+    assert err.startswith("An image does not exist locally with the tag: nosuch/image\n")
+    assert ran(store, "run", f"{registry}/nosuch:1", "true", code=125) == (
+        "",
+        f"Unable to find image '{registry}/nosuch:1' locally\n"
+        f"sandbox: manifest for {registry}/nosuch:1 not found: "
+        "manifest unknown: manifest unknown\n\nRun 'sandbox run --help' for more information\n",
+    )
+
+
+@requires.root
+@requires.overlay
+def test_run_brings_the_image_that_is_missing(
+    own_configuration: None, busybox: Store, registry: str
+) -> None:
+    name = f"{registry}/box:1"
+    ran(busybox, "tag", "busybox", name)
+    ran(busybox, "push", "-q", name)
+    ran(busybox, "rmi", "busybox", name)
+
+    assert "No such image" in ran(busybox, "run", "--pull", "never", name, "true", code=125)[1]
+    out, err = ran(busybox, "run", "--rm", name, "echo", "hello")
+
+    assert out == "hello\n"
+    assert err.startswith(f"Unable to find image '{name}' locally\n1: Pulling from box\n")
+    assert ran(busybox, "run", "--rm", name, "echo", "again") == ("again\n", "")
+    out, err = ran(busybox, "run", "--rm", "--pull", "always", name, "echo", "always")
+    assert out == "always\n"
+    assert f"Status: Image is up to date for {name}" in err
+    ran(busybox, "rmi", name)
+    assert len(ran(busybox, "create", "-q", name, "true")[0].strip()) == 64
+
+
+def test_login_and_logout(own_configuration: None, store: Store, tmp_path: Path) -> None:
+    passwords = tmp_path / "htpasswd"
+    passwords.write_text(registries.HTPASSWD)
+    with registries.docker_registry(tmp_path / "locked", htpasswd=passwords) as host:
+        login = ("login", "-u", registries.USER, "--password-stdin", host)
+
+        assert "unauthorized" in ran(store, *login, code=1, stdin=b"wrong\n")[1]
+        out, err = ran(store, *login, stdin=f"{registries.PASSWORD}\n".encode())
+        assert out == "Login Succeeded\n"
+        assert "stored unencrypted" in err
+        assert "not found" in ran(store, "pull", f"{host}/x:1", code=1)[1]
+        assert ran(store, "logout", host)[0] == f"Removing login credentials for {host}\n"
+        assert ran(store, "logout", host)[0] == f"Not logged in to {host}\n"
+        assert "pull access denied" in ran(store, "pull", f"{host}/x:1", code=1)[1]
+
+    err = ran(store, "login", "--password-stdin", host, code=1)[1]
+    assert err == "Must provide --username with --password-stdin\n"
