@@ -2,12 +2,16 @@
 
 A cache holds what a start would otherwise compute (a seccomp program, a launch
 plan) and hands it to the kernel as root, so a file counts only when this user
-owns it and nobody else may write to it; anything else is as if it were not there.
+owns it, nobody else may write to it, and it is whole: a check sum at its end tells
+what a full disk or a power cut made of it.  Anything else is as if it were not there.
 """
 
 from __future__ import annotations
 
 import os
+
+_PRIME = (1 << 30) - 35  # one digit of Python's: microseconds
+_SUM_BYTES = 4
 
 
 def read(path: str, *, max_bytes: int) -> bytes | None:
@@ -21,24 +25,29 @@ def read(path: str, *, max_bytes: int) -> bytes | None:
         if (
             status.st_mode & 0o170022 != 0o100000
             or status.st_uid != os.geteuid()
-            or not 0 < status.st_size <= max_bytes
+            or not _SUM_BYTES < status.st_size <= max_bytes + _SUM_BYTES
         ):
             return None
-        data = os.read(fd, max_bytes + 1)
+        whole = os.read(fd, max_bytes + _SUM_BYTES + 1)
     finally:
         os.close(fd)
-    return data if len(data) == status.st_size else None
+    data = whole[:-_SUM_BYTES]
+    return data if whole[-_SUM_BYTES:] == _sum(data) else None
 
 
 def write(path: str, data: bytes) -> None:
     """Keep it for whoever comes next, in a folder for this user alone; failing is no failure."""
-    temporary = f"{path}.{os.getpid()}"
+    # Another thread, or a process of another pid namespace, may be writing the same.
+    temporary = f"{path}.{os.urandom(8).hex()}"
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(temporary, flags, 0o600)
         try:
-            os.write(fd, data)
+            whole = data + _sum(data)
+            # A disk that fills up takes a part and says nothing; see `read`.
+            if os.write(fd, whole) != len(whole):
+                raise OSError
         finally:
             os.close(fd)
         os.rename(temporary, path)
@@ -48,3 +57,9 @@ def write(path: str, data: bytes) -> None:
             os.unlink(temporary)
         except OSError:
             pass
+
+
+def _sum(data: bytes) -> bytes:
+    # Against accidents, not against an enemy; by builtins alone.
+    number = int.from_bytes(b"\1" + data, "little") % _PRIME
+    return number.to_bytes(_SUM_BYTES, "little")

@@ -76,6 +76,7 @@ class Call:
 
 def main(arguments: list[str]) -> int:
     """Run the program; the exit code."""
+    _fill_stdio()
     try:
         return _main(arguments)
     except KeyboardInterrupt:
@@ -84,6 +85,13 @@ def main(arguments: list[str]) -> int:
         # Whoever read from us has gone; there is nobody to tell.
         _silence_stdout()
         return BROKEN_PIPE
+
+
+def _fill_stdio() -> None:
+    # Were one of the three closed, what we open next would be it, and the container's too.
+    while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) < 3:
+        pass
+    os.close(fd)
 
 
 def _main(arguments: list[str]) -> int:

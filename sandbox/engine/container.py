@@ -16,7 +16,7 @@ from ..state.document import read_bytes, remove_file, replace_bytes
 from . import journal, sweep
 from .result import Enforced
 from .signals import signal_number
-from .status import EXITED, PAUSED, RUNNING, Status, status_of
+from .status import EXITED, RUNNING, Status, status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,13 +145,7 @@ class Container:
         """
         with self._lock():
             sweep.settle_locked(self._paths, self.id)
-            status = self.status()
-            if status.word in (RUNNING, PAUSED):
-                raise WrongStatus(
-                    f"container {self.id} is already {status.word}",
-                    container=self.id,
-                    status=status.word,
-                )
+            self._need_at_rest()
             # Loads all that makes containers, which other verbs do without.
             from .launching import Launching
 
@@ -168,6 +162,7 @@ class Container:
     ) -> Attachment:
         """Start a container that was made a moment ago, with what is known about it."""
         with self._lock():
+            self._need_at_rest()
             return self._start_locked(launching, stdio, size, with_launcher)
 
     def _start_locked(
@@ -246,6 +241,9 @@ class Container:
         except MonitorLost:
             pass
         self.rest()
+        if self.status().is_live:
+            sweep.end(self._paths, self.id)
+            sweep.settle(self._paths, self.id)
 
     def remove(self, *, force: bool = False, volumes: bool = False) -> None:
         """Remove the container and its writable layer; with ``force`` a running one too."""
@@ -391,6 +389,15 @@ class Container:
                 f"{prefix}Container {self.id} is not running",
                 container=self.id,
                 status=status.word or EXITED,
+            )
+
+    def _need_at_rest(self) -> None:
+        status = self.status()
+        if status.is_live:
+            raise WrongStatus(
+                f"container {self.id} is already {status.word}",
+                container=self.id,
+                status=status.word,
             )
 
     def rest(self) -> None:

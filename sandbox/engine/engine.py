@@ -99,7 +99,7 @@ class Engine:
             _make_private(paths.run)
             _make_private(paths.live)
             # Searched by init, which in a user namespace is nobody here.
-            os.makedirs(paths.mount_point, mode=0o711, exist_ok=True)
+            etc.make_folder(paths.mount_point, 0o711)
 
     # Containers
 

@@ -22,11 +22,19 @@ def make_mount_points(folder: str) -> None:
     An image that lacks them would otherwise get them in the writable layer,
     where they would look like a change the container made.
     """
+    make_folder(folder, 0o755)
     for name in ("proc", "sys", "dev", "etc"):
-        os.makedirs(f"{folder}/{name}", mode=0o755, exist_ok=True)
+        make_folder(f"{folder}/{name}", 0o755)
     for name in (HOSTS, HOSTNAME, RESOLV_CONF):
         fd = os.open(f"{folder}/etc/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        os.fchmod(fd, 0o644)
         os.close(fd)
+
+
+def make_folder(path: str, mode: int) -> None:
+    """A folder that a container sees: of this mode, whatever the caller's umask is."""
+    os.makedirs(path, mode=mode, exist_ok=True)
+    os.chmod(path, mode)
 
 
 def write(folder: str, options: RunOptions, hostname: str) -> None:

@@ -121,8 +121,8 @@ class Launching:
         below = os.stat(self.root.lowers[0])
         if (below.st_uid, below.st_gid) != (os.geteuid(), os.getegid()):
             os.chown(upper, below.st_uid, below.st_gid)
-        if below.st_mode & 0o7777 != 0o755:
-            os.chmod(upper, below.st_mode & 0o7777)
+        # Whatever the caller's umask made of it.
+        os.chmod(upper, below.st_mode & 0o7777)
 
     def start(
         self,

@@ -284,7 +284,7 @@ def _mount(engine: Engine, volume: VolumeMount) -> Mount:
             raise UsageError(
                 f'invalid mount config for type "bind": bind source path does not exist: {source}'
             )
-        os.makedirs(source, mode=0o755, exist_ok=True)
+        etc.make_folder(source, 0o755)
     asked = volume.options
     if not any(word in ("bind", "rbind") for word in asked):
         words.append("rbind")
@@ -300,7 +300,8 @@ def _volume_folder(engine: Engine, name: str) -> str:
         raise UsageError("anonymous volumes are not supported", hint="name the volume")
     check_container_name(name)
     folder = f"{engine.paths.root}/volumes/{name}/_data"
-    os.makedirs(folder, mode=0o755, exist_ok=True)
+    if not os.path.isdir(folder):
+        etc.make_folder(folder, 0o755)
     return folder
 
 

@@ -19,6 +19,8 @@ from ..state.document import replace_bytes
 from . import journal
 
 MOST_AT_ONCE = 256
+PATIENCE_S = 10.0  # for a monitor that answers, and has much to end
+STUCK_S = 3.0
 TRASH = "removed-"
 
 
@@ -91,20 +93,23 @@ def settle_locked(paths: Paths, container_id: str) -> None:
 def end(paths: Paths, container_id: str) -> None:
     """Make a container end, by its monitor, or without it when that is stuck."""
     live = paths.live_container(container_id)
-    try:
-        with client.connect(live) as control:
-            control.kill()
-            journal.thaw(paths, container_id)
-            control.wait_for_exit(timeout_s=5.0)
-    except MonitorLost:
-        pass
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + PATIENCE_S
     while lock.is_held(f"{live}/alive"):
-        if time.monotonic() > deadline:
-            # A stuck monitor: end what it watches, and it ends by itself.
+        asked = time.monotonic()
+        is_stuck = False
+        try:
+            with client.connect(live) as control:
+                control.kill(timeout_s=STUCK_S)
+                journal.thaw(paths, container_id)
+                control.wait_for_exit(timeout_s=5.0)
+        except MonitorLost:
+            is_stuck = time.monotonic() - asked >= STUCK_S
+        if is_stuck or time.monotonic() > deadline:
+            # End what it watches, and then the monitor, which may never run again.
             entry = journal.read(paths, container_id)
             if entry is not None:
                 journal.undo(entry)
+            client.kill_monitor(live)
             break
         time.sleep(0.002)
 

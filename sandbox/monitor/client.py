@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import time
 from _socket import (
     AF_UNIX,
@@ -27,13 +28,19 @@ from . import exitrecord, protocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from types import TracebackType
 
     from .exitrecord import ExitRecord
     from .protocol import Message, Started
+else:
+    import _signal  # the same, without enums
 
 _MFD_EXEC = 0x10  # not in os yet; Linux 6.3
 _AT_ONCE_S = 0.001
+_ANSWER_S = 10.0  # a monitor that takes longer is stuck: stopped, or swapped out for good
+_KILLED_S = 1.0
+_LOCK_FD = 5  # of every monitor: see native/launch.h
 _FIRST_FREE = 10  # above every descriptor that the monitor is given
 
 # The sealed copy of the monitor's executable, made once a process, by path; and the monitors
@@ -206,10 +213,13 @@ def connect(run_dir: str) -> Control:
     try:
         # By way of the folder's descriptor: a socket's path has at most 107 bytes.
         folder = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        # A stuck monitor's queue fills up.
+        sock.settimeout(_ANSWER_S)
         sock.connect(f"/proc/self/fd/{folder}/control")
+        sock.settimeout(None)
     except OSError as error:
         sock.close()
-        raise MonitorLost(f"no monitor listens in {run_dir}: {error.strerror}") from error
+        raise MonitorLost(f"no monitor listens in {run_dir}: {error.strerror or error}") from error
     finally:
         if folder >= 0:
             os.close(folder)
@@ -217,7 +227,10 @@ def connect(run_dir: str) -> Control:
 
 
 class Control:
-    """A connection to a monitor; what was attached by it is detached when it closes."""
+    """A connection to a monitor; what was attached by it is detached when it closes.
+
+    Every request raises `MonitorLost` when the monitor is gone or does not answer.
+    """
 
     def __init__(self, sock: Socket, run_dir: str) -> None:
         self.run_dir = run_dir
@@ -247,9 +260,9 @@ class Control:
         """
         self._ask(protocol.signal(number, stop=stop))
 
-    def kill(self) -> None:
+    def kill(self, *, timeout_s: float | None = None) -> None:
         """Kill the whole container; having ended already is no error."""
-        self._ask(protocol.KILL)
+        self._ask(protocol.KILL, timeout_s=timeout_s)
 
     def resize(self, rows: int, columns: int) -> None:
         """Tell the terminal's new size."""
@@ -293,7 +306,9 @@ class Control:
         if sock is not None:
             sock.close()
 
-    def _ask(self, request: bytes, fds: tuple[int, ...] = ()) -> Message:
+    def _ask(
+        self, request: bytes, fds: tuple[int, ...] = (), *, timeout_s: float | None = None
+    ) -> Message:
         if self._record is not None:
             raise MonitorLost(f"the container of {self.run_dir} is over")
         sock = _open(self._socket)
@@ -302,8 +317,12 @@ class Control:
             sock.sendmsg([request], rights, MSG_NOSIGNAL)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise MonitorLost(f"the monitor of {self.run_dir} is gone") from error
+        deadline = _deadline(_ANSWER_S if timeout_s is None else timeout_s)
         while True:
-            message = _receive(sock, None)
+            try:
+                message = _receive(sock, deadline)
+            except TimeoutError:
+                raise MonitorLost(f"the monitor of {self.run_dir} does not answer") from None
             self._take(message)
             if message is None:
                 raise MonitorLost(f"the container of {self.run_dir} is over")
@@ -332,6 +351,28 @@ class Control:
         # The monitor's own libc may have other words.
         text = f"the monitor refused: {os.strerror(code).lower()}"
         return UsageError(text) if code == errno.EINVAL else SandboxError(text)
+
+
+def kill_monitor(run_dir: str) -> None:
+    """Kill a monitor that is stuck; it is known by the lock that it holds open."""
+    try:
+        with open(f"{run_dir}/started", "rb", buffering=0) as file:
+            pid = protocol.facts(file.read(4096)).get("monitor", "")
+        handle = os.pidfd_open(int(pid))
+    except (OSError, ValueError):
+        return
+    try:
+        # Looked at after the handle was opened: what is killed is what was looked at.
+        held = os.stat(f"/proc/{pid}/fd/{_LOCK_FD}")
+        ours = os.stat(f"{run_dir}/alive")
+        if (held.st_dev, held.st_ino) == (ours.st_dev, ours.st_ino):
+            _signal.pidfd_send_signal(handle, _signal.SIGKILL)
+            select.select([handle], [], [], _KILLED_S)
+    except OSError:
+        return
+    finally:
+        os.close(handle)
+    reap()
 
 
 def is_alive(run_dir: str) -> bool:

@@ -60,6 +60,8 @@ def replace_bytes(path: str, data: bytes, *, durable: bool = False, mode: int = 
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:
+            if mode != 0o600:
+                os.fchmod(fd, mode)  # whatever the caller's umask made of it
             view = memoryview(data)
             while view:
                 view = view[os.write(fd, view) :]

@@ -1,0 +1,111 @@
+"""What a hostile caller, image or host does to the engine, and what must hold all the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import requires
+
+import sandbox
+
+if TYPE_CHECKING:
+    from conftest import Store
+
+pytestmark = [requires.root, requires.overlay]
+
+
+def monitor_of(store: Store, container_id: str) -> int:
+    text = (store.run / "containers" / container_id / "started").read_text()
+    return int(dict(line.split(" ", 1) for line in text.splitlines())["monitor"])
+
+
+def with_shell(store: Store, script: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a script of the host's shell."""
+    return subprocess.run(
+        ["sh", "-c", script],
+        env=store.environ | {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_program_gets_nothing_of_ours_in_the_place_of_closed_descriptors(busybox: Store) -> None:
+    script = "sandbox run --rm busybox sh -c 'echo x >&2; exit 3' <&- >&- 2>&-"
+
+    assert with_shell(busybox, script).returncode == 3
+
+
+def test_a_strict_umask_of_the_caller_is_not_the_containers(busybox: Store) -> None:
+    script = (
+        "umask 077; sandbox run --rm -u 1000 -v vol:/v busybox "
+        "sh -c 'umask; ls /v && cat /etc/hosts /etc/hostname /etc/resolv.conf >/dev/null && id -u'"
+    )
+
+    done = with_shell(busybox, script)
+
+    assert (done.stdout, done.stderr) == (b"0022\n1000\n", b"")
+
+
+def test_a_cache_cut_short_by_a_full_disk_is_made_anew(busybox: Store) -> None:
+    sandbox.run("busybox", ["true"])
+    cached = [path for path in (busybox.root / "cache").rglob("*") if path.is_file()]
+    assert len(cached) >= 2
+    for path in cached:
+        os.truncate(path, path.stat().st_size // 8 // 2 * 8)
+
+    engine = sandbox.Engine()
+
+    assert engine.run("busybox", ["true"]).ok
+    assert engine.run("busybox", ["echo", "another"]).ok
+
+
+def test_force_removes_a_container_whose_monitor_is_stopped(busybox: Store) -> None:
+    container = sandbox.Engine().create("busybox", ["sleep", "300"])
+    container.start().close()
+    monitor = monitor_of(busybox, container.id)
+    os.kill(monitor, signal.SIGSTOP)
+    started = time.monotonic()
+
+    container.remove(force=True)
+
+    assert time.monotonic() - started < 30
+    assert os.listdir(busybox.root / "containers") == []
+    assert os.listdir(busybox.run / "containers") == []
+
+
+def test_stop_ends_a_container_whose_monitor_is_stopped(
+    busybox: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sandbox.monitor.client._ANSWER_S", 0.2)
+    container = sandbox.Engine().create("busybox", ["sleep", "300"])
+    container.start().close()
+    os.kill(monitor_of(busybox, container.id), signal.SIGSTOP)
+
+    container.stop(timeout_s=0.1)
+
+    assert container.status().word == "exited"
+    assert container.status().exit_code is None
+    container.remove()
+
+
+def test_a_container_started_meanwhile_is_not_started_twice(busybox: Store) -> None:
+    from sandbox.engine.options import parse_options
+
+    engine = sandbox.Engine()
+    container, launching = engine.create_prepared(
+        parse_options("busybox", ["sleep", "300"], {}), None
+    )
+    engine.container(container.id).start().close()
+
+    with pytest.raises(sandbox.WrongStatus, match="already running"):
+        container.start_prepared(launching)
+
+    container.remove(force=True)
+    engine.sweep()
