@@ -77,7 +77,7 @@ class ImageNotFound(NotFound):
         super().__init__(
             f"No such image: {name}",
             name=name,
-            hint=hint or "`sandbox images` lists what is here; `sandbox load -i FILE` brings one",
+            hint=hint or "`sandbox images` lists what is here; `sandbox pull` brings one",
         )
 
 
