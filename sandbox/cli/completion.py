@@ -90,7 +90,8 @@ def _candidates(before: Sequence[str], last: str) -> list[str]:
     if verb is None:
         if noun:
             return list(NOUNS[noun])
-        return _long(GLOBAL_FLAGS) if last.startswith("-") else [*COMMANDS, *NOUNS]
+        verbs = (word for word in COMMANDS if " " not in word)
+        return _long(GLOBAL_FLAGS) if last.startswith("-") else [*verbs, *NOUNS]
     entry = command(verb)
     waiting = _waiting(entry.flags, rest)
     if waiting is not None:

@@ -24,12 +24,16 @@ def program() -> str:
         f"  {PROGRAM} run --rm -m 64m --cpus 0.5 busybox sh -c 'hostname; id'",
         "Common Commands:\n" + _rows((verb, COMMANDS[verb][1]) for verb in COMMON),
         "Management Commands:\n" + _rows(SUMMARIES.items()),
-        "Commands:\n"
-        + _rows((verb, COMMANDS[verb][1]) for verb in sorted(COMMANDS) if verb not in COMMON),
+        "Commands:\n" + _rows((verb, COMMANDS[verb][1]) for verb in _others()),
         "Global Options:\n" + _options(GLOBAL_FLAGS),
         f"Run '{PROGRAM} COMMAND --help' for more information on a command.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _others() -> list[str]:
+    """Neither the common ones nor those that are only below a noun."""
+    return [verb for verb in sorted(COMMANDS) if " " not in verb and verb not in COMMON]
 
 
 def noun(word: str) -> str:
@@ -65,7 +69,7 @@ def _aliases(command: Command) -> list[str]:
         for name, verb in names.items()
         if verb == command.verb
     ]
-    return [*made, f"{PROGRAM} {command.verb}"]
+    return list(dict.fromkeys([*made, f"{PROGRAM} {command.verb}"]))
 
 
 def _options(flags: Iterable[Flag]) -> str:

@@ -179,7 +179,7 @@ def _global(error: FlagError) -> SandboxError:
 
 
 def _module(verb: str) -> str:
-    return "import_" if verb == "import" else verb
+    return "import_" if verb == "import" else verb.replace(" ", "_")
 
 
 def _version() -> int:

@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import TracebackType
-    from typing import Unpack
+    from typing import Any, Unpack
 
     from ..jsontext import Json
     from ..monitor.exitrecord import ExitRecord, Receipt
@@ -249,21 +249,14 @@ class Container:
         """Remove the container and its writable layer; with ``force`` a running one too."""
         del volumes  # Anonymous volumes belong to the container's folder and go with it.
         if self.status().is_live:
-            if not force:
-                raise WrongStatus(
-                    f"You cannot remove a running container {self.id}. Stop the container "
-                    "before attempting removal or force remove",
-                    container=self.id,
-                    status=RUNNING,
-                )
-            sweep.end(self._paths, self.id)
+            self._end_by_force(force)
         try:
             held = self._lock()
         except FileNotFoundError:
             return
         with held:
             if self.status().is_live:
-                sweep.end(self._paths, self.id)
+                self._end_by_force(force)
             sweep.settle_locked(self._paths, self.id)
             sweep.discard(self._paths, self.id, self.name)
 
@@ -296,6 +289,15 @@ class Container:
         from . import watching
 
         return watching.sample(self)
+
+    def update(self, **limits: Any) -> None:
+        """Change limits, of its present run too: memory, memory_swap, cpus, pids_limit, ...
+
+        They are options of ``run``, by the same names; `sandbox.engine.updating` lists them.
+        """
+        from . import updating
+
+        self._record, self._options = updating.update(self, limits), None
 
     def exec_start(
         self,
@@ -378,6 +380,16 @@ class Container:
             return lock.take(f"{self.folder}/lock")
         except (FileNotFoundError, NotADirectoryError):
             raise ContainerNotFound(self.name) from None
+
+    def _end_by_force(self, force: bool) -> None:
+        if not force:
+            raise WrongStatus(
+                f"You cannot remove a running container {self.id}. Stop the container "
+                "before attempting removal or force remove",
+                container=self.id,
+                status=RUNNING,
+            )
+        sweep.end(self._paths, self.id)
 
     def _control(self) -> client.Control:
         return client.connect(self._paths.live_container(self.id))

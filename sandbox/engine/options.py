@@ -183,8 +183,21 @@ def parse_options(
     if "log_opt" in values:
         values |= _log_options(values.pop("log_opt"))
     options = RunOptions(**values)
-    _check_together(options)
+    check_together(options)
     return options
+
+
+def parse_some(keywords: Mapping[str, Any], allowed: Iterable[str]) -> dict[str, Any]:
+    """Check keywords one by one; the values by the fields of `RunOptions`, unset ones left out."""
+    values = {}
+    for given, value in keywords.items():
+        option = ALIASES.get(given, given)
+        if option not in allowed:
+            raise UsageError(f"unknown option {given!r}", hint=f"there are {', '.join(allowed)}")
+        if value is not None:
+            field, parse = _PARSERS[option]
+            values[field] = _checked(option, value, parse)
+    return {field: value for field, value in values.items() if value is not None}
 
 
 def _checked(option: str, value: Any, parse: Callable[[str, Any], Any]) -> Any:
@@ -194,7 +207,8 @@ def _checked(option: str, value: Any, parse: Callable[[str, Any], Any]) -> Any:
         raise InvalidOption(option, value, str(error)) from error
 
 
-def _check_together(options: RunOptions) -> None:
+def check_together(options: RunOptions) -> None:
+    """Refuse values that contradict one another, or that no container can have."""
     cpus_here = len(os.sched_getaffinity(0))
     if options.cpus is not None and not 0.01 <= options.cpus <= cpus_here:
         raise UsageError(

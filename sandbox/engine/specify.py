@@ -76,7 +76,7 @@ def specify(
         ),
         uid_mappings=uid_map,
         gid_mappings=gid_map,
-        resources=_resources(options),
+        resources=resources_of(options),
         sysctl=tuple(sysctl.parse_sysctl(f"{name}={value}") for name, value in options.sysctl),
         shm_bytes=options.shm_size,
         privileged=options.privileged,
@@ -305,7 +305,8 @@ def _volume_folder(engine: Engine, name: str) -> str:
     return folder
 
 
-def _resources(options: RunOptions) -> Resources:
+def resources_of(options: RunOptions) -> Resources:
+    """The cgroup limits that were asked for."""
     period, quota = options.cpu_period, options.cpu_quota
     if options.cpus is not None:
         period = 100000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import HostLacks, UsageError, WrongStatus
+from ..errors import ContainerNotFound, HostLacks, UsageError, WrongStatus
 from ..record import replace
 from ..state import containers, names
 from . import journal
@@ -13,10 +13,13 @@ from .status import EXITED, PAUSED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cgroups import Cgroup
 
     from ..state.containers import ContainerRecord
     from .container import Container
+    from .engine import Engine
     from .status import Status
 
 
@@ -70,6 +73,25 @@ def rename(container: Container, name: str) -> ContainerRecord:
             raise
         names.release(paths, record.name, container_id)
     return renamed
+
+
+def prune(engine: Engine, is_wanted: Callable[[Container], bool]) -> tuple[tuple[str, ...], int]:
+    """Remove the wanted ones of those that do not run; their ids, and the bytes they took.
+
+    One that removes itself after its run is on its way to it, and is left alone.
+    """
+    removed, freed = [], 0
+    for container in engine.containers(all=True):
+        if container.auto_remove or container.status().is_live or not is_wanted(container):
+            continue
+        try:
+            written = container.size()[0]
+            container.remove()
+        except (ContainerNotFound, WrongStatus):
+            continue  # somebody else was faster
+        removed.append(container.id)
+        freed += written
+    return tuple(removed), freed
 
 
 def group_of(container: Container) -> Cgroup:

@@ -134,3 +134,50 @@ def test_stats_go_on_until_they_are_interrupted(two: Store) -> None:
 
     assert lines == [b"a1\n", b"a1\n"]
     assert streaming.returncode == 130
+
+
+@requires.cgroup("memory", "cpu")
+def test_texts_of_update(two: Store) -> None:
+    two.program("run", "-d", "--name", "a3", "-m", "20m", "busybox", "sleep", "1000")
+
+    assert did(two, "update", "-m", "1", "a1") == (1, "", "Minimum memory limit allowed is 6MB\n")
+    assert did(two, "update", "-m", "50m", "a3") == (
+        1,
+        "",
+        f"Cannot update container {ID}: Memory limit should be smaller than already set memoryswap "
+        "limit, update the memoryswap at the same time\n",
+    )
+    assert did(two, "update", "-m", "50m", "--memory-swap", "60m", "a3") == (0, "a3\n", "")
+    assert did(two, "update", "--cpus", "0.5", "a1", "a2") == (0, "a1\na2\n", "")
+    assert did(two, "update", "--cpus", "0.5", "nosuch") == (1, "", "No such container: nosuch\n")
+    assert did(two, "update", "a1") == (
+        1, "", "You must provide one or more flags when using this command.\n",
+    )  # fmt: skip
+    assert did(two, "update", "-m", "abc", "a1")[::2] == (
+        125,
+        'invalid argument "abc" for "-m, --memory" flag: invalid size: \'abc\'\n\n'
+        "Usage:  sandbox update [OPTIONS] CONTAINER [CONTAINER...]\n\n"
+        "Run 'sandbox update --help' for more information\n",
+    )
+    shown = did(two, "inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}}", "a3")
+    assert shown[1] == f"{50 << 20} {60 << 20}\n"
+
+
+def test_prune_removes_what_does_not_run(two: Store) -> None:
+    two.program("create", "--name", "a3", "-l", "keep=no", "busybox", "true")
+
+    refused = did(two, "container", "prune")
+    labelled = did(two, "container", "prune", "-f", "--filter", "label=keep")
+    rest = did(two, "container", "prune", "-f")
+    nothing = did(two, "container", "prune", "-f")
+
+    assert refused == (
+        0,
+        "WARNING! This will remove all stopped containers.\n"
+        "Are you sure you want to continue? [y/N] ",
+        "",
+    )
+    removed = f"Deleted Containers:\n{ID}\n\nTotal reclaimed space: 0B\n"
+    assert labelled == rest == (0, removed, "")
+    assert nothing == (0, "Total reclaimed space: 0B\n", "")
+    assert did(two, "ps", "-a", "--format", "{{.Names}}")[1] == "a1\n"

@@ -149,3 +149,30 @@ def test_stats_are_those_of_the_container(container: sandbox.Container) -> None:
     assert used > 0
     assert (now.received_bytes, now.sent_bytes) == (0, 0)
     assert before.cpu_percent(before) is None
+
+
+@requires.cgroup("memory", "cpu", "pids")
+def test_updated_limits_hold_at_once_and_at_the_next_start(container: sandbox.Container) -> None:
+    container.update(memory="48m", cpus=0.5, pids=40)
+    live = container.stats().memory_limit_bytes
+    seen_by_others = sandbox.Engine().container("aa").options
+    container.kill()
+    container.wait()
+    container.rest()
+    with container.start() as attachment:
+        later = container.stats().memory_limit_bytes
+        attachment.signal("KILL")
+        attachment.wait()
+
+    assert (live, later) == (48 << 20, 48 << 20)
+    assert (seen_by_others.memory, seen_by_others.memory_swap) == (48 << 20, 128 << 20)
+    assert (seen_by_others.cpus, seen_by_others.pids_limit) == (0.5, 40)
+
+
+def test_a_container_that_was_started_meanwhile_is_not_removed(
+    container: sandbox.Container,
+) -> None:
+    with pytest.raises(sandbox.WrongStatus, match="You cannot remove a running container"):
+        container.remove()
+
+    assert container.status().word == "running"

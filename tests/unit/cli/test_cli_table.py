@@ -15,7 +15,7 @@ from sandbox.engine.options import _PARSERS
 
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_every_command_has_its_module(verb: str) -> None:
-    name = "import_" if verb == "import" else verb
+    name = "import_" if verb == "import" else verb.replace(" ", "_")
 
     module = importlib.import_module(f"sandbox.cli.commands.{name}")
 
