@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requires
-from conftest import Store
+from conftest import Store, program_path
 from kit import archives, registries
 
 pytestmark = [requires.program("docker-registry")]
@@ -143,3 +146,24 @@ def test_login_and_logout(own_configuration: None, store: Store, tmp_path: Path)
 
     err = ran(store, "login", "--password-stdin", host, code=1)[1]
     assert err == "Must provide --username with --password-stdin\n"
+
+
+def test_an_interrupted_pull_ends_at_once_and_leaves_nothing(
+    own_configuration: None, store: Store
+) -> None:
+    fake = registries.Fake(archives.small(filler=3_000_000))
+    layer = f"/blobs/{registries.digest(fake.parts.layers[0])}"
+    fake.faults = {layer: registries.stall}
+    with registries.serving(fake) as server:
+        process = subprocess.Popen(
+            [program_path(), "pull", "-q", f"{server.host}/image:1"], env=store.environ
+        )
+        while not server.asked(layer):
+            time.sleep(0.02)
+
+        process.send_signal(signal.SIGINT)
+
+        # Long before the 60 s without a byte are over.
+        assert process.wait(timeout=30) == 130
+    assert list(store.root.glob("staging/*")) == []
+    assert list(store.root.glob("blobs/sha256/*")) == []
