@@ -504,6 +504,9 @@ class Attachment:
             return None
         with held:
             written = layer_bytes(container.folder)
+            if container.auto_remove:
+                # While the monitor removes the groups.
+                sweep.empty(container.folder)
             if self._launch.wait_gone():
                 # In good order: nothing of the journal is left to undo.
                 journal.close(paths, container.id)

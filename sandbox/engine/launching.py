@@ -15,7 +15,13 @@ import time
 
 import cgroups
 
-from ..errors import HostLacks, LimitUnavailable, SandboxError, StoreFull
+from ..errors import (
+    HostLacks,
+    LimitUnavailable,
+    SandboxError,
+    StoreFull,
+    UsageError,
+)
 from ..monitor import client
 from ..record import Record
 from ..runtime.launch import Disk, ExitCommand, Group, LaunchSettings, Log, RootMount
@@ -94,6 +100,14 @@ class Launching:
 
         if self.options.stop_signal:
             check_stop_signal(self.options.stop_signal)
+        parent = self.options.cgroup_parent
+        if parent:
+            try:
+                cgroups.places(self.engine.layout, "sandbox-", parent=parent)
+            except cgroups.InvalidLimit as error:
+                from .options import InvalidOption
+
+                raise InvalidOption("cgroup-parent", parent, str(error)) from error
         if start is not None and self.engine.debug is None:
             self._kind = kind_of(
                 self.options,
@@ -143,7 +157,10 @@ class Launching:
         except FileExistsError:
             pass
         alive = lock.take(f"{self.live}/alive")
+        launch = None
         try:
+            launch = self._spawn_monitor(alive, stdio)
+            # While the monitor starts and waits for its plan:
             name = f"sandbox-{container_id}"
             journal.write(
                 engine.paths,
@@ -152,15 +169,19 @@ class Launching:
                 time.time_ns(),
             )
             remove_file(f"{self.folder}/exit")
-            plan = self._prepare_plan(name, stdio is not None, size, with_launcher)
-            return self._start_monitor(plan, alive, stdio)
+            launch.send_plan(self._prepare_plan(name, stdio is not None, size, with_launcher))
+            launch.wait_started()
         except BaseException as error:
             # The lock is shared with a monitor that may still be going down.
             alive.close()
+            if launch is not None:
+                launch.close()
+                launch.wait_gone()
             self._undo()
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StoreFull(self.folder) from error
             raise
+        return launch
 
     def _prepare_plan(
         self, name: str, is_attached: bool, size: tuple[int, int], with_launcher: bool
@@ -179,32 +200,27 @@ class Launching:
         ops = self._plan(groups, is_attached, size, with_launcher)
         if self.engine.debug is not None:
             self.engine.debug(describe(ops))
-        plan = encode(ops)
+        try:
+            plan = encode(ops)
+        except ValueError as error:
+            raise UsageError(f"too much to pass on to the program: {error}") from error
         kept = Template(plan=plan, container_id=container_id, limits=limits, places=places)
         templates.keep(self._kind, kept)
         return plan
 
-    def _start_monitor(
-        self, plan: bytes, alive: lock.Lock, stdio: tuple[int, int, int] | None
-    ) -> client.Launch:
+    def _spawn_monitor(self, alive: lock.Lock, stdio: tuple[int, int, int] | None) -> client.Launch:
         nothing = -1
         if stdio is None:
             nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
             stdio = (nothing, nothing, nothing)
         try:
-            launch = client.start(
-                plan, run_dir=self.live, lock_fd=alive.fd, stdio=stdio, id=self.record.id
+            launch = client.spawn(
+                run_dir=self.live, lock_fd=alive.fd, stdio=stdio, id=self.record.id
             )
         finally:
             if nothing >= 0:
                 os.close(nothing)
         alive.close()
-        try:
-            launch.wait_started()
-        except BaseException:
-            launch.close()
-            launch.wait_gone()
-            raise
         return launch
 
     def _undo(self) -> None:

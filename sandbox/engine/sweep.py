@@ -133,6 +133,21 @@ def discard(paths: Paths, container_id: str, name: str) -> None:
     delete_tree(paths.staging, trash)
 
 
+def empty(folder: str) -> None:
+    """Delete what a container that is being removed has, but its lock and its journal.
+
+    Whoever finds it so, without a document, takes it for half made and removes
+    the rest.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        names_here = [name for name in os.listdir(fd) if name not in ("lock", "launch")]
+    finally:
+        os.close(fd)
+    for name in names_here:
+        delete_tree(folder, name)
+
+
 def delete_tree(parent: str, name: str) -> None:
     """Delete a tree in one of the engine's own folders; it may be gone, or going."""
     fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -58,11 +58,25 @@ def start(
     id: str,  # noqa: A002 - what it is called everywhere
     executable: str | None = None,
 ) -> Launch:
-    """Start a monitor that carries out ``plan``.
+    """Start a monitor that carries out ``plan``; `spawn` and `Launch.send_plan` in one."""
+    launch = spawn(run_dir=run_dir, lock_fd=lock_fd, stdio=stdio, id=id, executable=executable)
+    launch.send_plan(plan)
+    return launch
+
+
+def spawn(
+    *,
+    run_dir: str,
+    lock_fd: int,
+    stdio: tuple[int, int, int],
+    id: str,  # noqa: A002 - what it is called everywhere
+    executable: str | None = None,
+) -> Launch:
+    """Start a monitor, which waits for its plan: what the plan needs can be made meanwhile.
 
     ``lock_fd`` is the held lock on ``<run_dir>/alive``; the monitor shares it,
-    so close yours.  ``stdio`` are the first client's descriptors, or /dev/null.
-    No descriptor is kept here.  Does not wait: see `Launch.wait_started`.
+    so close yours.  ``stdio`` are the first client's descriptors, or /dev/null;
+    they are not kept here.  A launch that is closed without a plan ends its monitor.
     """
     reap()
     program = _sealed_executable(executable or _EXECUTABLE)
@@ -73,10 +87,9 @@ def start(
         return opened[-1]
 
     ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    plan_fd, feed = os.pipe2(os.O_CLOEXEC)
+    opened.append(plan_fd)
     try:
-        plan_fd = os.memfd_create("sandbox-plan", os.MFD_CLOEXEC)
-        opened.append(plan_fd)
-        os.write(plan_fd, plan)
         given = [above(fd) for fd in (*stdio, plan_fd, theirs.fileno(), lock_fd)]
         pid = os.posix_spawn(
             f"/proc/self/fd/{program}",
@@ -88,18 +101,20 @@ def start(
         )
     except BaseException:
         ours.close()
+        os.close(feed)
         raise
     finally:
         theirs.close()
         for fd in opened:
             os.close(fd)
-    return Launch(ours, pid, run_dir)
+    return Launch(ours, pid, run_dir, feed)
 
 
 class Launch:
     """A monitor and the process that started it; `close` lets go of it, and may be called twice."""
 
-    def __init__(self, sock: Socket, pid: int, run_dir: str) -> None:
+    def __init__(self, sock: Socket, pid: int, run_dir: str, feed: int) -> None:
+        self._feed = feed
         self.monitor_pid = pid
         self.run_dir = run_dir
         self._socket: Socket | None = sock
@@ -121,6 +136,22 @@ class Launch:
     def fileno(self) -> int:
         """Readable when the monitor has something to say."""
         return _open(self._socket).fileno()
+
+    def send_plan(self, plan: bytes) -> None:
+        """Give the waiting monitor its plan."""
+        try:
+            view = memoryview(plan)
+            while view:
+                view = view[os.write(self._feed, view) :]
+        except BrokenPipeError as error:
+            raise MonitorLost(f"the monitor of {self.run_dir} did not take its plan") from error
+        finally:
+            self._close_feed()
+
+    def _close_feed(self) -> None:
+        feed, self._feed = self._feed, -1
+        if feed >= 0:
+            os.close(feed)
 
     def wait_started(self, timeout_s: float | None = None) -> Started:
         """Wait until the program is executed.
@@ -169,6 +200,7 @@ class Launch:
 
     def close(self) -> None:
         """Let go.  By the plan's lifetime, the container goes on or dies."""
+        self._close_feed()
         sock, self._socket = self._socket, None
         if sock is not None:
             sock.close()

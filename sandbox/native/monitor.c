@@ -144,16 +144,28 @@ static int set_up_process(void)
 
 static int read_plan(struct monitor *monitor, struct error_record *error)
 {
-    struct stat st;
-    if (fstat(PLAN_FD, &st) < 0)
-        return fail(error, NULL, errno, "fstat", "");
-    if (st.st_size <= 0 || st.st_size > PLAN_MAX_BYTES)
-        return fail(error, NULL, EFBIG, "fstat", "");
-    void *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, PLAN_FD, 0);
+    /* A byte more than there may be, of which only what is filled is ever in memory. */
+    const size_t room = PLAN_MAX_BYTES + 1;
+    char *data = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data == MAP_FAILED)
         return fail(error, NULL, errno, "mmap", "");
+    size_t size = 0;
+    while (size < room) {
+        ssize_t n = read(PLAN_FD, data + size, room - size);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return fail(error, NULL, errno, "read", "plan");
+        if (n == 0)
+            break;
+        size += (size_t)n;
+    }
     close(PLAN_FD);
-    int result = plan_check(data, (size_t)st.st_size, &monitor->plan, error);
+    if (size > PLAN_MAX_BYTES)
+        return fail(error, NULL, EFBIG, "read", "plan");
+    if (mprotect(data, room, PROT_READ) < 0)
+        return fail(error, NULL, errno, "mprotect", "plan");
+    int result = plan_check(data, size, &monitor->plan, error);
     return result < 0 ? result : settings_read(&monitor->plan, &monitor->settings, error);
 }
 
