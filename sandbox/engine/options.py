@@ -165,7 +165,10 @@ def parse_options(
     """
     if isinstance(command, str):
         raise UsageError("the command is a list of strings, not one string", hint='["sh", "-c", …]')
-    values: dict[str, Any] = {"image": image, "command": _words("command", command)}
+    try:
+        values: dict[str, Any] = {"image": image, "command": _words("command", command)}
+    except ValueError as error:
+        raise UsageError(f"invalid command: {error}") from error
     mounts: list[VolumeMount] = []
     for given, value in (keywords or {}).items():
         option = ALIASES.get(given, given)
@@ -264,6 +267,11 @@ def _text(_option: str, value: Any) -> str:
     text = str(value)
     if "\0" in text:
         raise ValueError("a NUL inside")
+    if not text.isascii():
+        try:
+            text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise ValueError("not a text that has bytes") from error
     return text
 
 
@@ -542,12 +550,15 @@ def _storage(option: str, value: Any) -> int | None:
 def _log_options(pairs: tuple[tuple[str, str], ...]) -> dict[str, int]:
     values = {}
     for name, item in pairs:
-        if name == "max-size":
-            values["log_max_size"] = parse_size(item)
-        elif name == "max-file":
-            values["log_max_file"] = int(item)
-        else:
+        if name not in ("max-size", "max-file"):
             raise UsageError(f"unknown log opt '{name}' for file log driver")
+        try:
+            if name == "max-size":
+                values["log_max_size"] = parse_size(item)
+            else:
+                values["log_max_file"] = int(item)
+        except ValueError as error:
+            raise UsageError(f"invalid value for log opt '{name}': {item}") from error
     return values
 
 

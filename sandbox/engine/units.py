@@ -12,6 +12,8 @@ _SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0
 def parse_size(value: str | int | float) -> int:
     """Bytes: ``64m``, ``1.5g``, ``4096``.  Raises `ValueError` with docker's sentence."""
     if isinstance(value, (int, float)):
+        if not 0 <= value <= 1 << 62:
+            raise ValueError(f"invalid size: '{value}'")
         return int(value)
     text = value.strip().lower()
     number = text.rstrip("bikmgtp")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requires
@@ -109,3 +109,26 @@ def test_a_container_started_meanwhile_is_not_started_twice(busybox: Store) -> N
 
     container.remove(force=True)
     engine.sweep()
+
+
+@pytest.mark.parametrize(
+    ("command", "keywords"),
+    [
+        (["true", "a\0b"], {}),
+        (["true", "\ud800"], {}),
+        (["true", *["x" * 100000] * 60], {}),
+        (["true"], {"env": {"A": "\ud800"}}),
+        (["true"], {"output_limit": 1 << 70}),
+        (["true"], {"shm_size": float("inf")}),
+        (["true"], {"cgroup_parent": "../../.."}),
+        (["true"], {"log_opt": {"max-size": "-1"}}),
+        (["true"], {"log_opt": {"max-file": "x"}}),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused_as_such(
+    busybox: Store, command: list[str], keywords: dict[str, Any]
+) -> None:
+    with pytest.raises(sandbox.UsageError):
+        sandbox.run("busybox", command, **keywords)
+
+    assert os.listdir(busybox.root / "containers") == []
