@@ -54,16 +54,16 @@ class Record(metaclass=RecordType):
 
     def __init__(self, **values: Any) -> None:
         cls = type(self)
-        defaults = cls._defaults
-        for field, put in cls._setters:
-            if field in values:
-                put(self, values.pop(field))
-            elif field in defaults:
-                put(self, defaults[field])
-            else:
-                raise TypeError(f"{cls.__name__}: missing field {field!r}")
-        if values:
-            raise TypeError(f"{cls.__name__}: no field {next(iter(values))!r}")
+        whole = cls._defaults | values
+        field = ""
+        try:
+            for field, put in cls._setters:
+                put(self, whole[field])
+        except KeyError:
+            raise TypeError(f"{cls.__name__}: missing field {field!r}") from None
+        if len(whole) != len(cls._setters):
+            unknown = next(name for name in whole if name not in cls._fields)
+            raise TypeError(f"{cls.__name__}: no field {unknown!r}")
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is frozen: cannot set {name!r}")

@@ -63,6 +63,7 @@ class Launching:
         self.enforcement: tuple[Enforced, ...] = ()
         self._spec: Spec | None = None
         self._kind: Kind | None = None
+        self._template: Template | None = None
 
     @classmethod
     def again(cls, engine: Engine, record: ContainerRecord, options: RunOptions) -> Launching:
@@ -116,7 +117,8 @@ class Launching:
                 size=start.size,
                 with_launcher=start.with_launcher,
             )
-        if self.engine.templates.find(self._kind) is None:
+        self._template = self.engine.templates.find(self._kind)
+        if self._template is None:
             self._specify()
 
     def make_folders(self) -> None:
@@ -188,7 +190,7 @@ class Launching:
     ) -> bytes:
         """Make the cgroups, and the plan that knows them."""
         templates, container_id = self.engine.templates, self.record.id
-        template = templates.find(self._kind)
+        template = self._template
         limits = template.limits if template is not None else self._limits()
         groups = self._make_cgroup(name, limits)
         places = places_of(groups, container_id)

@@ -169,7 +169,7 @@ def kind_of(
         return None
     return Kind(
         image_id=root.image_id,
-        options=replace(options, name=None),
+        options=options if options.name is None else replace(options, name=None),
         is_attached=is_attached,
         size=size if options.tty else (0, 0),
         with_launcher=with_launcher,
