@@ -25,6 +25,7 @@ from ..oci.spec import (
     User,
 )
 from ..runtime import capabilities, defaults, devices, rlimits, sysctl, users
+from ..runtime.mounts import normalize
 from . import etc
 from .options import DEFAULT_PIDS_LIMIT
 
@@ -262,6 +263,9 @@ def _mounts(engine: Engine, options: RunOptions, root: Root, folder: str) -> tup
 
 
 def _mount(engine: Engine, volume: VolumeMount) -> Mount:
+    if normalize(volume.target) == "/proc":
+        # What writes below /proc is told by it what it is; runc's words.
+        raise UsageError('"/proc" cannot be mounted because it is not of type proc')
     words = ["ro"] if volume.readonly else []
     if volume.kind == "tmpfs":
         words += volume.options

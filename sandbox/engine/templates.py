@@ -160,6 +160,10 @@ def kind_of(
         not root.image_id
         or options.volume
         or options.device
+        or options.device_read_bps
+        or options.device_write_bps
+        or options.device_read_iops
+        or options.device_write_iops
         or options.privileged
         or options.security_opt
         or options.ulimit

@@ -335,3 +335,9 @@ def busybox_binary() -> Path:
     from pathlib import Path
 
     return Path("/bin/busybox")
+
+
+@pytest.mark.parametrize("options", [{"tmpfs": "/proc"}, {"volumes": "/tmp:/proc/."}])
+def test_nothing_is_mounted_in_the_place_of_proc(busybox: Store, options: dict[str, str]) -> None:
+    with pytest.raises(sandbox.UsageError, match='"/proc" cannot be mounted'):
+        sandbox.run("busybox", ["true"], **options)  # type: ignore[arg-type]  # either option
