@@ -113,7 +113,7 @@ def spawn(
 class Launch:
     """A monitor and the process that started it; `close` lets go of it, and may be called twice."""
 
-    def __init__(self, sock: Socket, pid: int, run_dir: str, feed: int) -> None:
+    def __init__(self, sock: Socket, pid: int, run_dir: str, feed: int = -1) -> None:
         self._feed = feed
         self.monitor_pid = pid
         self.run_dir = run_dir
