@@ -140,9 +140,9 @@ def run(
     **options: Unpack[RunKeywords],
 ) -> RunResult:
     """Run a command in an image of the default store; see `sandbox.engine.engine.Engine.run`."""
-    from .engine.engine import Engine
+    from .engine.engine import default_engine
 
-    return Engine().run(image, command, stdin=stdin, check=check, **options)
+    return default_engine().run(image, command, stdin=stdin, check=check, **options)
 
 
 def __getattr__(name: str) -> object:

@@ -356,6 +356,20 @@ class Engine:
         return "TERM"
 
 
+# The engines of `sandbox.run`, by store.  They hold what was learnt of the host and of plans, and
+# nothing of a run; a caller who wants none of it makes an Engine of its own.
+_DEFAULTS: dict[tuple[str, str], Engine] = {}
+
+
+def default_engine() -> Engine:
+    """The engine of the store that the environment names now, made once."""
+    paths = Paths.choose()
+    engine = _DEFAULTS.get((paths.root, paths.run))
+    if engine is None:
+        engine = _DEFAULTS[paths.root, paths.run] = Engine(root=paths.root, run=paths.run)
+    return engine
+
+
 def _make_private(path: str) -> None:
     os.makedirs(path, mode=0o700, exist_ok=True)
 
