@@ -21,9 +21,12 @@ pytestmark = [requires.root, requires.overlay]
 
 @pytest.fixture
 def container(busybox: Store) -> Iterator[sandbox.Container]:
-    handler = "trap 'exit 7' TERM; while :; do sleep 0.02; done"
+    handler = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done"
     made = sandbox.Engine().create("busybox", ["sh", "-c", handler], name="aa", memory="64m")
     with made.start() as attachment:
+        # Process 1 without its handler would not notice a signal.
+        while not list(made.logs()):
+            time.sleep(0.005)
         yield made
         if made.status().is_live:
             made.kill()

@@ -167,10 +167,11 @@ def test_a_killed_grandchild_is_a_flag_and_not_the_verdict(busybox: Store) -> No
 def test_a_program_that_ends_itself_when_asked_is_ok(busybox: Store) -> None:
     engine = sandbox.Engine()
     container = engine.create(
-        "busybox", ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"]
+        "busybox", ["sh", "-c", "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"]
     )
     attachment = container.start()
-    time.sleep(0.2)
+    while not list(container.logs()):
+        time.sleep(0.005)
 
     container.stop(timeout_s=10)
     attachment.wait()
