@@ -427,6 +427,21 @@ bool account_kill(const struct settings *settings)
     return empty;
 }
 
+void account_thaw(const struct settings *settings)
+{
+    for (int i = 0; i < settings->cgroup_count && settings->enter_pid == 0; i++) {
+        const struct cgroup *group = &settings->cgroups[i];
+        if (group->dir_fd < 0 || group->version != 1 || !has_controller(group, "freezer"))
+            continue;
+        int fd = openat(group->dir_fd, "freezer.state", O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0)
+            continue;
+        ssize_t ignored = write(fd, "THAWED", 6);
+        (void)ignored;
+        close(fd);
+    }
+}
+
 /* One group has them all: nobody leaves the container's. */
 bool account_kill_session(const struct settings *settings, pid_t session)
 {

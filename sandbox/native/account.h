@@ -69,6 +69,9 @@ bool account_cpu_ns(const struct settings *settings, pid_t pid, uint64_t *ns);
 /* SIGKILL whatever is in the container's groups.  Returns true when they are empty. */
 bool account_kill(const struct settings *settings);
 
+/* In version 1 what is frozen does not die: end that, once the signal waits for it. */
+void account_thaw(const struct settings *settings);
+
 /* SIGKILL the rest of a session, by handles; its leader is not reaped yet, so the number is its
  * own. Returns true when nobody else was in it. */
 bool account_kill_session(const struct settings *settings, pid_t session);

@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -77,6 +78,7 @@ struct monitor {
     int error_slot, console_slot, pid_slot, signal_slot;
     int64_t wall_deadline, cpu_deadline, drain_deadline, start_deadline;
     uint64_t drain_progress;
+    int drain_looks;
     int64_t backoff_ns;
     int cpus;
     char message[EXIT_TEXT + 16];
@@ -275,9 +277,20 @@ static void kill_container(struct monitor *monitor, const char *reason)
         ending->killed_ns = clock_ns(CLOCK_REALTIME);
     }
     signal_init(monitor, SIGKILL);
+    account_thaw(&monitor->settings);
     /* The death of a pid namespace takes everything with it. */
     if (!is_exec(monitor) && !(monitor->settings.namespaces & CLONE_NEWPID))
         account_kill(&monitor->settings);
+}
+
+/* What is over the limit is cut off, also of a program that ended before anyone looked. */
+static void pass_output_limit(struct monitor *monitor)
+{
+    kill_container(monitor, KILL_OUTPUT_LIMIT);
+    if (monitor->phase == DRAINING) {
+        monitor->ending.kill_reason = KILL_OUTPUT_LIMIT;
+        monitor->ending.killed_ns = clock_ns(CLOCK_REALTIME);
+    }
 }
 
 static void fail_launch(struct monitor *monitor, const struct error_record *error)
@@ -296,6 +309,21 @@ static void die_in_launch(struct monitor *monitor)
     fail_launch(monitor, &error);
 }
 
+/* Never waits for good: while a process of the container traces init, its end is the tracer's alone
+ * to see, for as long as that one likes.  Then nobody saw how it ended. */
+static void reap(struct monitor *monitor)
+{
+    struct ending *ending = &monitor->ending;
+    const struct timespec pause = {.tv_nsec = NS_PER_MS};
+    pid_t pid = 0;
+    for (int i = 0; i < KILL_TRIES && pid == 0; i++) {
+        pid = wait4(monitor->launch.pid, &ending->wait_status, WNOHANG, &ending->usage);
+        if (pid == 0)
+            nanosleep(&pause, NULL);
+    }
+    ending->reaped = pid == monitor->launch.pid;
+}
+
 static void init_ended(struct monitor *monitor)
 {
     struct ending *ending = &monitor->ending;
@@ -306,11 +334,7 @@ static void init_ended(struct monitor *monitor)
         die_in_launch(monitor);
     if (is_exec(monitor) && (ending->kill_reason != NULL || ending->user_signal != 0))
         kill_session(monitor);
-    pid_t pid;
-    do
-        pid = wait4(monitor->launch.pid, &ending->wait_status, 0, &ending->usage);
-    while (pid < 0 && errno == EINTR);
-    ending->reaped = pid == monitor->launch.pid;
+    reap(monitor);
     close_fd(&monitor->launch.pidfd);
     if (!is_exec(monitor) && !(monitor->settings.namespaces & CLONE_NEWPID))
         kill_members(monitor);
@@ -318,6 +342,7 @@ static void init_ended(struct monitor *monitor)
     monitor->phase = DRAINING;
     monitor->wall_deadline = monitor->cpu_deadline = NEVER;
     monitor->drain_progress = streams_progress(&monitor->streams);
+    monitor->drain_looks = monitor->streams.tty ? 0 : INT_MIN;
     monitor->drain_deadline =
         clock_ns(CLOCK_MONOTONIC) + (monitor->streams.tty ? TERMINAL_DRAIN_NS : GIVE_UP_NS);
 }
@@ -326,7 +351,9 @@ static bool wants_restart(const struct monitor *monitor)
 {
     const struct settings *settings = &monitor->settings;
     const struct ending *ending = &monitor->ending;
-    if (settings->restart_policy == 0 || monitor->no_more_starts || ending->failed)
+    /* The output limit is for all runs together: there is nothing left for another one. */
+    if (settings->restart_policy == 0 || monitor->no_more_starts || ending->failed ||
+        monitor->streams.passed)
         return false;
     if (settings->restart_max > 0 && ending->restarts >= settings->restart_max)
         return false;
@@ -631,8 +658,9 @@ static void serve_drain(struct monitor *monitor, int64_t now)
     uint64_t progress = streams_progress(streams);
     if (now >= monitor->drain_deadline) {
         bool moved = progress != monitor->drain_progress;
-        if (!moved && streams->sources[0].length == 0)
-            streams_end_sources(streams); /* a terminal that somebody else keeps open */
+        /* A terminal that somebody else keeps open, and may write to for ever. */
+        if ((!moved || monitor->drain_looks++ > 0) && streams->sources[0].length == 0)
+            streams_end_sources(streams);
         if (!moved)
             streams_give_up(streams, false);
         monitor->drain_progress = progress;
@@ -701,7 +729,7 @@ static void turn(struct monitor *monitor)
         receive_terminal(monitor);
     streams_serve(&monitor->streams, &set);
     if (monitor->streams.passed && monitor->ending.kill_reason == NULL)
-        kill_container(monitor, KILL_OUTPUT_LIMIT);
+        pass_output_limit(monitor);
     for (int i = 0; i < CONTROL_PEERS; i++)
         if (pollset_ready(&set, monitor->control.peers[i].slot))
             serve_peer(monitor, i);

@@ -207,7 +207,8 @@ static int open_target(struct init *init, const char *path, enum target_kind kin
         return root;
     fd = sys_openat2(root, path, O_PATH | (kind == TARGET_FOLDER ? O_DIRECTORY : 0),
                      RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | (follow ? 0 : RESOLVE_NO_SYMLINKS));
-    if (fd == -ENOSYS || (fd == -ENOENT && kind != TARGET_EXISTING))
+    /* EAGAIN: "..", while anybody on this host renames or mounts.  The walk does not need "..". */
+    if (fd == -ENOSYS || fd == -EAGAIN || (fd == -ENOENT && kind != TARGET_EXISTING))
         fd = walk_path(root, path, kind, follow);
     return fd;
 }
