@@ -1,15 +1,11 @@
-"""Signal names and numbers, as people write them."""
+"""Signal numbers, as people write them."""
 
 from __future__ import annotations
 
 from ..errors import UsageError
+from ..monitor.exitrecord import SIGNALS
 
-# x86-64 and arm64 agree on these.
-_NAMES = (
-    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP "
-    "TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
-).split()
-_NUMBERS = {name: number for number, name in enumerate(_NAMES, 1)}
+_NUMBERS = {name: number for number, name in enumerate(SIGNALS, 1)}
 _REAL_TIME_FIRST, _REAL_TIME_LAST = 34, 64
 
 
@@ -27,10 +23,3 @@ def signal_number(signal: str | int) -> int:
         if _REAL_TIME_FIRST <= number <= _REAL_TIME_LAST:
             return number
     raise UsageError(f"Invalid signal: {signal}")
-
-
-def signal_name(number: int) -> str:
-    """``SIGTERM`` for 15; a number without a name is ``signal N``."""
-    if 1 <= number <= len(_NAMES):
-        return "SIG" + _NAMES[number - 1]
-    return f"signal {number}"

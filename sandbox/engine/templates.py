@@ -46,7 +46,7 @@ MAX_BYTES = 1 << 20
 _PRIME = (1 << 127) - 1
 
 # The code that decides on a plan: another version of it makes another plan.
-_DECIDING = ("engine", "native", "oci", "runtime")
+_DECIDING = ("sandbox/engine", "sandbox/native", "sandbox/oci", "sandbox/runtime", "cgroups")
 
 
 class Kind(Record):
@@ -191,18 +191,21 @@ def context(paths: Paths) -> list[str]:
         status = file.read(8192)
     bound = status[status.find(b"CapBnd:") :].partition(b"\n")[0].decode("ascii", "replace")
     places = [boot_id(), bound, str(os.geteuid()), sys.executable, paths.root, paths.run]
-    return [*places, *sys.path, _newest_code()]
+    return [*places, *sys.path, _version_of_code()]
 
 
-def _newest_code() -> str:
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    newest = 0
+def _version_of_code() -> str:
+    """Changes with every file's time and size, so an older version counts as another one too."""
+    top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    files = total = 0
     for folder in _DECIDING:
-        with os.scandir(f"{package}/{folder}") as entries:
+        with os.scandir(f"{top}/{folder}") as entries:
             for entry in entries:
                 if entry.name.endswith(".py"):
-                    newest = max(newest, entry.stat().st_mtime_ns)
-    return str(newest)
+                    status = entry.stat()
+                    files += 1
+                    total += status.st_mtime_ns + status.st_size
+    return f"{files} {total}"
 
 
 def _plain(value: Any) -> Any:

@@ -260,7 +260,8 @@ def _times(count: int, what: str) -> str:
     return f"{count} {what}{'s' if count != 1 else ''}"
 
 
-_SIGNALS = (
+# x86-64 and arm64 agree on these, numbered from 1.
+SIGNALS = (
     "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP "
     "TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
 ).split()
@@ -268,8 +269,8 @@ _SIGNALS = (
 
 def signal_name(number: int) -> str:
     """Its usual name, without the price of the ``signal`` module."""
-    if 1 <= number <= len(_SIGNALS):
-        return f"SIG{_SIGNALS[number - 1]}"
+    if 1 <= number <= len(SIGNALS):
+        return f"SIG{SIGNALS[number - 1]}"
     return f"signal {number}"
 
 

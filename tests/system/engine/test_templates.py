@@ -12,6 +12,8 @@ import sandbox
 from sandbox.engine import templates
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Store
 
 pytestmark = [requires.root, requires.overlay, requires.cgroup("memory")]
@@ -94,3 +96,22 @@ def test_a_debugged_start_is_compiled(busybox: Store) -> None:
 
     assert len(plans) == 1
     assert "exec argv=" in plans[0]
+
+
+def test_an_older_version_of_the_code_makes_its_own_plan(
+    busybox: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    code = tmp_path / "sandbox" / "engine" / "plan.py"
+    for folder in ("sandbox/engine", "sandbox/native", "sandbox/oci", "sandbox/runtime", "cgroups"):
+        (tmp_path / folder).mkdir(parents=True)
+    code.write_text("now = 2\n")
+    (code.parent / "newer.py").write_text("")
+    monkeypatch.setattr(templates, "__file__", str(tmp_path / "sandbox/engine/templates.py"))
+    paths = sandbox.Engine().paths
+    before = templates.context(paths)
+
+    os.utime(code, (1_000_000_000, 1_000_000_000))
+    after = templates.context(paths)
+
+    assert before != after
+    assert before[:-1] == after[:-1]

@@ -2,9 +2,10 @@
 
 import pytest
 
-from sandbox.engine.signals import signal_name, signal_number
+from sandbox.engine.signals import signal_number
 from sandbox.engine.units import parse_duration, parse_size
 from sandbox.errors import UsageError
+from sandbox.monitor.exitrecord import signal_name
 
 
 @pytest.mark.parametrize(
