@@ -11,6 +11,7 @@ import os
 from setuptools import Command, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
+from setuptools.command.build_py import build_py
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 NATIVE = os.path.join("sandbox", "native")
@@ -60,6 +61,27 @@ class BuildMonitor(Command):
         return os.path.join(self.build_lib, MONITOR)
 
 
+class BuildModules(build_py):
+    """With an empty ``start.cache``: starts fill it (CONTRIBUTING.md, "The launcher").
+
+    It is there so that an installer knows it for ours and removes it with the rest.
+    """
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            os.makedirs(os.path.dirname(self._cache()), exist_ok=True)
+            with open(self._cache(), "wb"):
+                pass
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        outputs = super().get_outputs(include_bytecode)
+        return outputs if self.editable_mode else [*outputs, self._cache()]
+
+    def _cache(self) -> str:
+        return os.path.join(self.build_lib, "sandbox", "start.cache")
+
+
 class PlatformWheel(bdist_wheel):
     """One wheel for every CPython from 3.11 on: the extension is abi3."""
 
@@ -71,5 +93,9 @@ class PlatformWheel(bdist_wheel):
 build.sub_commands.append(("build_monitor", None))
 setup(
     cffi_modules=[f"{EXTENSION}:ffibuilder"],
-    cmdclass={"build_monitor": BuildMonitor, "bdist_wheel": PlatformWheel},
+    cmdclass={
+        "build_monitor": BuildMonitor,
+        "build_py": BuildModules,
+        "bdist_wheel": PlatformWheel,
+    },
 )

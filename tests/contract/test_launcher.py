@@ -29,6 +29,7 @@ def packages(folder: Path) -> None:
     for package in ("sandbox", "sandbox/cli"):
         (folder / package / "__init__.py").touch()
     (folder / "sandbox" / "cli" / "main.py").write_text(PROGRAM)
+    shutil.copy(ROOT / "sandbox" / "cli" / "startcache.py", folder / "sandbox" / "cli")
 
 
 def installed(prefix: Path, *, library: str = f"lib/{PYTHON}/site-packages") -> Path:
@@ -126,3 +127,94 @@ def test_output_that_nobody_reads_ends_quietly(tmp_path: Path) -> None:
         )
 
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+CACHED_PROGRAM = """\
+def main(arguments):
+    print(__spec__.cached.rpartition("/")[2], "TEXT")
+    return 0
+"""
+
+
+@pytest.fixture
+def cached(tmp_path: Path) -> Path:
+    """An installation whose program says where it was loaded from; started once."""
+    folder = installed(tmp_path / "prefix")
+    packages(folder)
+    for name in DEPENDENCIES:
+        (folder / name).touch()
+    (folder / "sandbox" / "cli" / "main.py").write_text(CACHED_PROGRAM)
+    assert run(tmp_path / "prefix" / "bin" / "sandbox")[1].endswith(".pyc TEXT")
+    return folder / "sandbox"
+
+
+def start(package: Path) -> str:
+    code, text = run(package.parents[3] / "bin" / "sandbox")
+    assert code == 0
+    return text
+
+
+def test_the_second_start_finds_its_modules_in_one_file(cached: Path) -> None:
+    before = (cached / "start.cache").stat()
+
+    assert start(cached) == "start.cache TEXT"
+
+    after = (cached / "start.cache").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_changed_module_is_loaded_anew_and_then_kept(cached: Path) -> None:
+    (cached / "cli" / "main.py").write_text(CACHED_PROGRAM.replace("TEXT", "CHANGED"))
+
+    assert start(cached).endswith(".pyc CHANGED")
+    assert start(cached) == "start.cache CHANGED"
+
+
+def test_an_older_module_of_the_same_size_is_loaded_anew(cached: Path) -> None:
+    main = cached / "cli" / "main.py"
+    main.write_text(CACHED_PROGRAM.replace("TEXT", "PAST"))
+    os.utime(main, ns=(10**18, 10**18))
+
+    assert start(cached).endswith(".pyc PAST")
+
+
+def test_an_installation_that_was_moved_is_still_itself(cached: Path, tmp_path: Path) -> None:
+    prefix = tmp_path / "elsewhere"
+    (tmp_path / "prefix").rename(prefix)
+
+    assert run(prefix / "bin" / "sandbox") == (0, "start.cache TEXT")
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 40, 100, -1])
+def test_a_truncated_cache_is_written_anew(cached: Path, length: int) -> None:
+    file = cached / "start.cache"
+    file.write_bytes(file.read_bytes()[:length])
+
+    assert start(cached).endswith(".pyc TEXT")
+    assert start(cached) == "start.cache TEXT"
+
+
+def test_a_cache_that_others_may_write_to_is_not_believed(cached: Path) -> None:
+    (cached / "start.cache").chmod(0o666)
+
+    assert start(cached).endswith(".pyc TEXT")
+    assert (cached / "start.cache").stat().st_mode & 0o777 == 0o644
+
+
+def test_where_no_cache_can_be_written_everything_works_and_nothing_is_left(cached: Path) -> None:
+    (cached / "start.cache").unlink()
+    (cached / "start.cache").mkdir()
+
+    assert start(cached).endswith(".pyc TEXT")
+    assert start(cached).endswith(".pyc TEXT")
+    assert [path.name for path in cached.glob("start.cache*")] == ["start.cache"]
+
+
+def test_a_closed_stdin_stays_closed_to_the_cache(cached: Path) -> None:
+    program = cached.parents[3] / "bin" / "sandbox"
+
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" <&-', program], stdout=subprocess.PIPE, text=True, check=True
+    )
+
+    assert done.stdout.endswith(".pyc TEXT\n")
