@@ -65,6 +65,22 @@ class UnpackResult:
     implied: Array
     implied_bytes: int
 
+class PackOptions:
+    dir: int
+    entry: Array
+    out: int
+    name: Array
+    flags: int
+    overlay: Array
+    left_out: Array
+    max_bytes: int
+
+class PackResult:
+    entries: int
+    bytes: int
+    passed_over: int
+    changed: int
+
 class FilterCondition:
     argument: int
     op: int
@@ -104,6 +120,10 @@ class FFI:
     @overload
     def new(self, cdecl: Literal["struct unpack_result *"]) -> UnpackResult: ...
     @overload
+    def new(self, cdecl: Literal["struct pack_options *"]) -> PackOptions: ...
+    @overload
+    def new(self, cdecl: Literal["struct pack_result *"]) -> PackResult: ...
+    @overload
     def new(self, cdecl: Literal["struct filter_options *"]) -> FilterOptions: ...
     @overload
     def new(self, cdecl: Literal["struct filter_rule[]"], init: int) -> FilterRules: ...
@@ -130,6 +150,7 @@ class Lib:
     COMPRESSION_ZSTD: Final[int]
     UNPACK_APPLY: Final[int]
     UNPACK_ROOTLESS: Final[int]
+    PACK_ONE_MOUNT: Final[int]
 
     def unpack_layer(
         self, options: UnpackOptions, progress: Progress, result: UnpackResult, fault: Fault
@@ -142,6 +163,9 @@ class Lib:
         progress: Progress,
         sums: StreamSums,
         fault: Fault,
+    ) -> int: ...
+    def pack_tree(
+        self, options: PackOptions, progress: Progress, result: PackResult, fault: Fault
     ) -> int: ...
     def tree_remove(self, dir_fd: int, name: bytes) -> int: ...
     def tree_size(self, dir_fd: int, size: Pointer, inodes: Pointer) -> int: ...

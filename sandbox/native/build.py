@@ -19,6 +19,8 @@ MODULE = "sandbox.native._launch"
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SOURCES = (
+    "pack.c",
+    "tarwriter.c",
     "unpack.c",
     "unpackdirs.c",
     "whiteouts.c",
@@ -91,6 +93,26 @@ int unpack_layer(const struct unpack_options *, struct progress *, struct unpack
                  struct fault *);
 void unpack_result_free(struct unpack_result *);
 
+enum { PACK_ONE_MOUNT = 1 };
+struct pack_options {
+    int dir;
+    const char *entry;
+    int out;
+    const char *name;
+    int flags;
+    const char *overlay;
+    const char *left_out;
+    uint64_t max_bytes;
+};
+struct pack_result {
+    uint64_t entries;
+    uint64_t bytes;
+    uint64_t passed_over;
+    uint64_t changed;
+};
+int pack_tree(const struct pack_options *, struct progress *, struct pack_result *,
+              struct fault *);
+
 int tree_remove(int dir, const char *name);
 int tree_size(int dir, uint64_t *bytes, uint64_t *inodes);
 int inroot_open(int root, const char *path, int flags, unsigned int mode);
@@ -119,6 +141,7 @@ uint32_t filter_architecture(const char *name);
 PREAMBLE = """
 #include "sandbox/native/filter.h"
 #include "sandbox/native/inroot.h"
+#include "sandbox/native/pack.h"
 #include "sandbox/native/tree.h"
 #include "sandbox/native/unpack.h"
 /* The wrappers that cffi writes are not ours to keep free of these. */

@@ -15,7 +15,7 @@ from ._launch import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ._launch import Fault as CFault
     from ._launch import StreamOptions, StreamSums
@@ -36,6 +36,7 @@ _COMPRESSIONS = {
     "gzip": lib.COMPRESSION_GZIP,
     "zstd": lib.COMPRESSION_ZSTD,
 }
+_NO_BOUND = (1 << 64) - 1
 _COMPRESSION_NAMES = {number: name for name, number in _COMPRESSIONS.items()}
 
 
@@ -56,7 +57,7 @@ class Progress:
 
     @property
     def read(self) -> int:
-        """Compressed bytes so far."""
+        """Compressed bytes so far, or those of the archive that is written."""
         return self._counts.read
 
     @property
@@ -105,6 +106,19 @@ class Unpacked(Record):
     content_bytes: int
     passed_over: int
     implied: tuple[str, ...]
+
+
+class Packed(Record):
+    """A tree that is an archive now.
+
+    ``passed_over`` counts sockets, and attributes that no archive can name; ``changed``
+    the files that were shorter when they were read than a moment before.
+    """
+
+    entries: int
+    bytes: int
+    passed_over: int
+    changed: int
 
 
 def unpack(
@@ -168,6 +182,51 @@ def inflate(
     if lib.stream_copy(options, out_fd, progress._counts, sums, fault) < 0:
         raise _fault(fault)
     return _sums(sums)
+
+
+def pack(
+    dir_fd: int,
+    out_fd: int,
+    *,
+    entry: bytes | None = None,
+    name: bytes = b"",
+    overlay: bytes = b"",
+    left_out: Iterable[bytes] = (),
+    is_one_mount: bool = False,
+    max_bytes: int = _NO_BOUND,
+    progress: Progress | None = None,
+) -> Packed:
+    """Write what is below ``dir_fd`` as a tar stream; both descriptors are borrowed.
+
+    Without ``entry`` it is the directory itself, otherwise what has that name in it: a
+    file, a link or a directory.  ``name`` is what it is called in the archive; a
+    directory without a name (and only that) has no entry of its own, and the names
+    below it have nothing in front.  ``overlay``, the prefix of overlayfs' attributes, makes it
+    a layer: overlayfs' marks become whiteouts.  ``left_out`` are paths below the directory.
+    With ``is_one_mount`` mounts below it are not entered and show as empty places.
+    Raises `Fault`; ``out_fd`` holds no archive then.
+    """
+    options = ffi.new("struct pack_options *")
+    listed = b"".join(_whole(path) + b"\0" for path in left_out if path)
+    kept = [ffi.new("char[]", _whole(text)) for text in (entry or b"", name, overlay)]
+    kept.append(ffi.new("char[]", listed))
+    options.dir, options.out = dir_fd, out_fd
+    options.entry = ffi.NULL if entry is None else kept[0]
+    options.name = kept[1]
+    options.overlay = kept[2] if overlay else ffi.NULL
+    options.left_out = kept[3]
+    options.flags = lib.PACK_ONE_MOUNT if is_one_mount else 0
+    options.max_bytes = max_bytes
+    result = ffi.new("struct pack_result *")
+    fault = ffi.new("struct fault *")
+    if lib.pack_tree(options, (progress or Progress())._counts, result, fault) < 0:
+        raise _fault(fault)
+    return Packed(
+        entries=result.entries,
+        bytes=result.bytes,
+        passed_over=result.passed_over,
+        changed=result.changed,
+    )
 
 
 def open_in_root(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
@@ -355,7 +414,10 @@ def _text(raw: bytes) -> str:
 
 
 def _encoded(path: str) -> bytes:
-    raw = os.fsencode(path)
+    return _whole(os.fsencode(path))
+
+
+def _whole(raw: bytes) -> bytes:
     if b"\0" in raw:
         raise ValueError("embedded null byte")
     return raw

@@ -36,7 +36,8 @@ static int clean_name(struct unpack *u, const char *raw, struct name *name)
     for (const char *at = raw; *at;) {
         size_t len = strcspn(at, "/");
 
-        if (len > NAME_MAX)
+        /* What a whiteout names may be as long as any name. */
+        if (len > NAME_MAX + (strncmp(at, WHITEOUT, strlen(WHITEOUT)) ? 0 : strlen(WHITEOUT)))
             return fault_unsafe(u->fault, "a name component of %zu bytes", len);
         if (len == 2 && at[0] == '.' && at[1] == '.') {
             if (name->len == 0)
@@ -382,6 +383,8 @@ static int make_hard_link(struct unpack *u, const char *name)
         return error;
     if (target->len == 0)
         return fault_unsafe(u->fault, "hard link to the root");
+    if (strlen(target->last) > NAME_MAX)
+        return fault_unsafe(u->fault, "hard link to a whiteout");
     memcpy(last, target->last, strlen(target->last) + 1);
     target->path[target->parent_len] = 0;
     from = inroot_open(u->options->root, target->parent_len ? target->path : ".",
