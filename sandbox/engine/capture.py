@@ -25,13 +25,12 @@ _CHUNK = 1 << 18
 def capture(engine: Engine, options: RunOptions, stdin: bytes | None, *, check: bool) -> RunResult:
     """Run, collect both streams, and judge."""
     start = StartAs(is_attached=True, size=(24, 80), with_launcher=True)
-    container, launching = engine.create_prepared(options, start)
     record, outputs, attachment = collect(
-        lambda stdio: container.start_prepared(launching, stdio, with_launcher=True), stdin
+        lambda stdio: engine.start_options(options, start, stdio), stdin
     )
     verdict, detail = exitrecord.verdict_of(record)
     result = RunResult(
-        container_id=container.id,
+        container_id=attachment.container.id,
         stdout=outputs["stdout"],
         stderr=outputs["stderr"],
         exit_code=record.exit_code,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..state.containers import ContainerRecord
     from .engine import Engine
     from .keywords import ExecKeywords
-    from .launching import Launching
+    from .launching import Launching, StartAs
     from .options import RunOptions, VolumeMount
     from .result import ExecResult
     from .watching import ProcessTable, Sample
@@ -152,18 +152,11 @@ class Container:
             launching = Launching.again(self._engine, self._record, self.options)
             return self._start_locked(launching, stdio, size, with_launcher)
 
-    def start_prepared(
-        self,
-        launching: Launching,
-        stdio: tuple[int, int, int] | None = None,
-        *,
-        size: tuple[int, int] = (24, 80),
-        with_launcher: bool = False,
+    def start_made(
+        self, launching: Launching, start: StartAs, stdio: tuple[int, int, int] | None
     ) -> Attachment:
-        """Start a container that was made a moment ago, with what is known about it."""
-        with self._lock():
-            self._need_at_rest()
-            return self._start_locked(launching, stdio, size, with_launcher)
+        """Start a container that was made a moment ago, by the one who holds its lock."""
+        return self._start_locked(launching, stdio, start.size, start.with_launcher)
 
     def _start_locked(
         self,

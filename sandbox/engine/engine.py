@@ -112,13 +112,18 @@ class Engine:
         # What makes containers is loaded when one is made: `ps` and `rm` do without.
         from .options import parse_options
 
-        container, _launching = self.create_prepared(parse_options(image, command, keywords))
+        container, _launching, held = self._create(parse_options(image, command, keywords), None)
+        held.close()
         return container
 
-    def create_prepared(
-        self, options: RunOptions, start: StartAs | None = None
-    ) -> tuple[Container, Launching]:
-        """The same from parsed options, with all that was decided about the first start."""
+    def _create(
+        self, options: RunOptions, start: StartAs | None
+    ) -> tuple[Container, Launching, lock.Lock]:
+        """The same from parsed options, with what was decided about the first start.
+
+        The container's lock is held until its first start: one whose maker died
+        before that is known by the free lock.
+        """
         from .launching import Launching
         from .options import options_document
         from .root import Root
@@ -135,26 +140,30 @@ class Engine:
             image_id=root.image_id,
             argv=root.argv(options),
             auto_remove=options.rm,
+            made_to_run=start is not None,
             labels=_merged(root.config.labels, options.label),
             options=options_document(options),
         )
         launching = Launching(self, record, options, root)
         launching.check(start)
+        held: lock.Lock | None = None
         try:
-            with self._make_locked(container_id):
-                if options.name:
-                    names.take(self.paths, options.name, container_id)
-                else:
-                    name = names.take_any(self.paths, container_id)
-                    record = replace(record, name=name)
-                    launching.record = record
-                launching.make_folders()
-                containers.write(self.paths, record, durable=not options.rm)
+            held = self._make_locked(container_id)
+            if options.name:
+                names.take(self.paths, options.name, container_id)
+            else:
+                name = names.take_any(self.paths, container_id)
+                record = replace(record, name=name)
+                launching.record = record
+            launching.make_folders()
+            containers.write(self.paths, record, durable=not options.rm)
         except BaseException:
+            if held is not None:
+                held.close()
             names.release(self.paths, record.name, container_id)
             sweep.delete_tree(self.paths.containers, container_id)
             raise
-        return Container(self, record), launching
+        return Container(self, record), launching, held
 
     def _make_locked(self, container_id: str) -> lock.Lock:
         folder = self.paths.container(container_id)
@@ -183,8 +192,15 @@ class Engine:
 
         options = parse_options(image, command, keywords)
         start = StartAs(is_attached=stdio is not None, size=size, with_launcher=with_launcher)
-        container, launching = self.create_prepared(options, start)
-        return container.start_prepared(launching, stdio, size=size, with_launcher=with_launcher)
+        return self.start_options(options, start, stdio)
+
+    def start_options(
+        self, options: RunOptions, start: StartAs, stdio: tuple[int, int, int] | None
+    ) -> Attachment:
+        """The same from parsed options."""
+        container, launching, held = self._create(options, start)
+        with held:
+            return container.start_made(launching, start, stdio)
 
     def run(
         self,

@@ -96,7 +96,7 @@ def close(paths: Paths, container_id: str) -> None:
 def clear_live(paths: Paths, container_id: str) -> None:
     """Remove the run folder of a container whose monitor is gone."""
     folder = paths.live_container(container_id)
-    for name in ("control", "started", "alive"):
+    for name in ("control", ".started.new", "started", "alive"):
         remove_file(f"{folder}/{name}")
     try:
         os.rmdir(folder)

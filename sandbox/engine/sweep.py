@@ -177,14 +177,20 @@ def _sweep_containers(paths: Paths) -> None:
             continue
         owner = names.owner(paths, record.name)
         unfinished = owner != container_id
-        has_run = os.path.exists(f"{folder}/launch") or os.path.exists(f"{folder}/exit")
+        has_run = (
+            record.made_to_run
+            or os.path.exists(f"{folder}/launch")
+            or os.path.exists(f"{folder}/exit")
+        )
         if unfinished or (record.auto_remove and has_run):
             held = _try_take(f"{folder}/lock")
             if held is None:
                 continue
             with held:
                 settle_locked(paths, container_id)
-                is_over = record.auto_remove and os.path.exists(f"{folder}/exit")
+                is_over = record.auto_remove and (
+                    record.made_to_run or os.path.exists(f"{folder}/exit")
+                )
                 if lock.is_held(f"{paths.live_container(container_id)}/alive"):
                     continue
                 if is_over or names.owner(paths, record.name) != container_id:

@@ -31,7 +31,10 @@ VERSION = 1
 
 
 class ContainerRecord(Record):
-    """The document of one container.  ``options`` is JSON that its maker understands."""
+    """The document of one container.  ``options`` is JSON that its maker understands.
+
+    ``made_to_run``: whoever made it starts it in the same breath, holding its lock.
+    """
 
     id: str
     name: str
@@ -40,6 +43,7 @@ class ContainerRecord(Record):
     image_id: str
     argv: tuple[str, ...]
     auto_remove: bool
+    made_to_run: bool
     labels: tuple[tuple[str, str], ...]
     options: dict[str, Json]
 
@@ -65,6 +69,7 @@ def write(paths: Paths, record: ContainerRecord, *, durable: bool) -> None:
             "image_id": record.image_id,
             "argv": list(record.argv),
             "auto_remove": record.auto_remove,
+            "made_to_run": record.made_to_run,
             "labels": dict(record.labels),
             "options": record.options,
         },
@@ -103,6 +108,7 @@ def read(paths: Paths, container_id: str) -> ContainerRecord:
             image_id=image_id,
             argv=tuple(str(word) for word in argv),
             auto_remove=value["auto_remove"] is True,
+            made_to_run=value.get("made_to_run") is True,
             labels=tuple((key, str(item)) for key, item in labels.items()),
             options=options,
         )

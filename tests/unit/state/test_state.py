@@ -29,6 +29,7 @@ def record(paths: Paths, container_id: str, name: str) -> containers.ContainerRe
         image_id="",
         argv=("sh",),
         auto_remove=False,
+        made_to_run=False,
         labels=(("a", "b"),),
         options={"memory": 5},
     )
