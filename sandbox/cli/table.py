@@ -519,6 +519,32 @@ COMMANDS: dict[str, Entry] = {
         (("force", "f", "", "Force removal of the image"),),
         ("sandbox rmi busybox:1.36",),
     ),
+    "history": (
+        "[OPTIONS] IMAGE",
+        "Show the history of an image",
+        1,
+        1,
+        "image",
+        (
+            _FORMAT,
+            ("human", "H", "", "Print sizes and dates in human readable format (default true)"),
+            _NO_TRUNC,
+            ("quiet", "q", "", "Only show image IDs"),
+        ),
+        ("sandbox history busybox", "sandbox history --no-trunc --format '{{.CreatedBy}}' mine"),
+    ),
+    "save": (
+        "[OPTIONS] IMAGE [IMAGE...]",
+        "Save one or more images to a tar archive (streamed to STDOUT by default)",
+        1,
+        UNBOUNDED,
+        "image",
+        (("output", "o", "string", "Write to a file, instead of STDOUT"),),
+        (
+            "sandbox save -o images.tar busybox mine:1",
+            "sandbox save busybox | zstd >busybox.tar.zst",
+        ),
+    ),
     "tag": (
         "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
         "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
@@ -593,6 +619,7 @@ NOUNS: dict[str, dict[str, str]] = {
         "wait": "wait",
     },
     "image": {
+        "history": "history",
         "import": "import",
         "inspect": "inspect",
         "list": "images",
@@ -601,6 +628,7 @@ NOUNS: dict[str, dict[str, str]] = {
         "pull": "pull",
         "push": "push",
         "rm": "rmi",
+        "save": "save",
         "tag": "tag",
     },
     "system": {"info": "info"},

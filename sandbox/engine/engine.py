@@ -21,7 +21,7 @@ from .status import status_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
+    from typing import Any, BinaryIO
 
     from cgroups import Layout
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..image.transfer import Pulled, Pushed, Remote
     from ..state.containers import ContainerRecord
     from .container import Attachment
+    from .images import Step
     from .launching import Launching, StartAs
     from .options import RunOptions
     from .result import RunResult
@@ -293,6 +294,24 @@ class Engine:
         from ..image.archive import load
 
         return load(self.store, source, progress=progress)
+
+    def save(
+        self,
+        names: Iterable[str],
+        out: BinaryIO,
+        *,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        """Write images as one archive that is OCI's and docker's at once; see ``load``."""
+        from ..image.saving import save
+
+        save(self.store, names, out, progress=progress)
+
+    def history(self, name: str) -> tuple[Step, ...]:
+        """The steps that an image says it was made by, the last one first."""
+        from .images import history
+
+        return history(self, name)
 
     def import_image(
         self, source: int, name: str = "", *, changes: Iterable[str] = (), message: str = ""

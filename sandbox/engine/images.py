@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..errors import ObjectInUse, SandboxError
+from ..errors import DamagedDocument, ObjectInUse, SandboxError
+from ..oci import imageconfig
+from ..record import Record
 from ..state import containers
 
 TYPE_CHECKING = False
@@ -68,3 +70,49 @@ def users_of(engine: Engine, image_id: str) -> list[ContainerRecord]:
         if record.image_id == image_id:
             found.append(record)
     return found
+
+
+class Step(Record):
+    """One step of an image's history; only the last one has the image's id.
+
+    ``created`` is RFC 3339, ``size`` the bytes of the layer that it made, 0 if none.
+    """
+
+    image_id: str
+    created: str
+    created_by: str
+    comment: str
+    size: int
+
+
+def history(engine: Engine, name: str) -> tuple[Step, ...]:
+    """The steps that an image says it was made by, the last one first.
+
+    Layers beyond those that the history knows of come first, as steps without a text.
+    """
+    image = engine.store.resolve(name)
+    what = f"image {image.id}"
+    document = imageconfig.parse(engine.store.read_blob(image.id), what=what)
+    sizes = [layer.unpacked_bytes for layer in image.layer_records]
+    told = document.history
+    untold = len(sizes) - sum(not step.empty_layer for step in told)
+    if untold < 0:
+        raise DamagedDocument(what=what, problem="its history has more layers than it has")
+    steps = [_step("", document.created, "", "", size) for size in sizes[:untold]]
+    rest = iter(sizes[untold:])
+    steps += [
+        _step(
+            "", step.created, step.created_by, step.comment, 0 if step.empty_layer else next(rest)
+        )
+        for step in told
+    ]
+    if steps:
+        last = steps[-1]
+        steps[-1] = _step(image.id, last.created, last.created_by, last.comment, last.size)
+    return tuple(reversed(steps))
+
+
+def _step(image_id: str, created: str, created_by: str, comment: str, size: int) -> Step:
+    return Step(
+        image_id=image_id, created=created, created_by=created_by, comment=comment, size=size
+    )

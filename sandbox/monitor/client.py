@@ -164,7 +164,8 @@ class Launch:
             self._take(_receive(_open(self._socket), deadline))
         if self._record is not None and self._record.status == "failed":
             raise exitrecord.describe_failure(self._record)
-        assert self._started is not None
+        if self._started is None:
+            raise MonitorLost(f"the monitor of {self.run_dir} did not say what it started")
         return self._started
 
     def wait(self, timeout_s: float | None = None) -> ExitRecord:

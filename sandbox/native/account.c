@@ -494,10 +494,10 @@ static bool remove_group(const struct cgroup *group, bool thorough)
     if (rmdir(group->path) == 0 || errno == ENOENT)
         return true;
     if (errno != EBUSY || !thorough)
-        return errno != EBUSY;
+        return false;
     int fd = open(group->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
-        return true;
+        return errno == ENOENT;
     kill_group(fd);
     remove_below(fd, REMOVE_DEPTH);
     close(fd);
