@@ -325,6 +325,32 @@ COMMANDS: dict[str, Entry] = {
             "tar -C rootfs -c . | sandbox import -c 'CMD [\"sh\"]' - mine:1",
         ),
     ),
+    "commit": (
+        "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
+        "Create a new image from a container's changes",
+        1,
+        2,
+        "container",
+        (
+            ("author", "a", "string", 'Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")'),
+            ("change", "c", "list", "Apply Dockerfile instruction to the created image"),
+            ("message", "m", "string", "Commit message"),
+            ("pause", "p", "", "Pause container during commit (default true)"),
+        ),
+        (
+            "sandbox commit web web:fixed",
+            "sandbox commit -m 'with tools' -c 'CMD [\"sh\"]' build tools:1",
+        ),
+    ),
+    "diff": (
+        "CONTAINER",
+        "Inspect changes to files or directories on a container's filesystem",
+        1,
+        1,
+        "container",
+        (),
+        ("sandbox diff web",),
+    ),
     "logs": (
         "[OPTIONS] CONTAINER",
         "Fetch the logs of a container",
@@ -595,7 +621,9 @@ COMMANDS: dict[str, Entry] = {
 # The nouns: what `sandbox container ls` and its kin are short for.
 NOUNS: dict[str, dict[str, str]] = {
     "container": {
+        "commit": "commit",
         "create": "create",
+        "diff": "diff",
         "exec": "exec",
         "inspect": "inspect",
         "kill": "kill",

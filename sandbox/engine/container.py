@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, Unpack
 
     from ..jsontext import Json
+    from ..layer.diff import Change
     from ..monitor.exitrecord import ExitRecord, Receipt
     from ..monitor.logs import LogEntry
     from ..paths import Paths
@@ -282,6 +283,44 @@ class Container:
         from . import watching
 
         return watching.sample(self)
+
+    def diff(self) -> tuple[Change, ...]:
+        """What was added (``A``), changed (``C``) and deleted (``D``) in it, by path.
+
+        Raises `UsageError` when its writable layer is on a disk of its own.
+        """
+        from . import writable
+
+        return writable.diff(self)
+
+    def commit(
+        self,
+        reference: str = "",
+        *,
+        author: str = "",
+        message: str = "",
+        changes: Iterable[str] = (),
+        pause: bool = True,
+    ) -> str:
+        """Make an image of its image and what it changed; the new image's id.
+
+        ``reference`` names the image.  ``changes`` are Dockerfile instructions for its
+        configuration, which is the container's.  A running container is paused for the
+        moment, so that the image is of one moment, unless ``pause`` is false.  Raises
+        `InvalidReference`; `UsageError` for a container that has no image
+        or has its writable layer on a disk of its own; `ImageError` for what no image
+        can hold; `StoreFull`.
+        """
+        from . import writable
+
+        return writable.commit(
+            self,
+            reference,
+            author=author,
+            message=message,
+            changes=tuple(changes),
+            is_paused=pause,
+        )
 
     def update(self, **limits: Any) -> None:
         """Change limits, of its present run too: memory, memory_swap, cpus, pids_limit, ...

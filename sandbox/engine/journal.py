@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from ..paths import Paths
 
+_MARK = "still"
+
 
 class Journal(Record):
     """The places named in one ``launch`` file."""
@@ -88,6 +90,26 @@ def thaw(paths: Paths, container_id: str) -> None:
         open_existing(entry.groups).thaw()
 
 
+def stand_still(paths: Paths, container_id: str) -> None:
+    """Write down, before it happens, that a run is frozen for as long as the caller lives.
+
+    The caller holds the container's lock meanwhile: whoever gets that lock and finds the
+    mark knows that nobody will let the run go on, and does it.
+    """
+    os.close(os.open(_mark(paths, container_id), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def stands_still(paths: Paths, container_id: str) -> bool:
+    """There is such a mark."""
+    return os.path.exists(_mark(paths, container_id))
+
+
+def go_on(paths: Paths, container_id: str) -> None:
+    """Let the run go on, and take the mark away."""
+    thaw(paths, container_id)
+    remove_file(_mark(paths, container_id))
+
+
 def close(paths: Paths, container_id: str) -> None:
     """All is taken back."""
     remove_file(_path(paths, container_id))
@@ -96,13 +118,17 @@ def close(paths: Paths, container_id: str) -> None:
 def clear_live(paths: Paths, container_id: str) -> None:
     """Remove the run folder of a container whose monitor is gone."""
     folder = paths.live_container(container_id)
-    for name in ("control", ".started.new", "started", "alive"):
+    for name in ("control", ".started.new", "started", _MARK, "alive"):
         remove_file(f"{folder}/{name}")
     try:
         os.rmdir(folder)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
             raise
+
+
+def _mark(paths: Paths, container_id: str) -> str:
+    return f"{paths.live_container(container_id)}/{_MARK}"
 
 
 def _path(paths: Paths, container_id: str) -> str:

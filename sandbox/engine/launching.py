@@ -68,11 +68,7 @@ class Launching:
     @classmethod
     def again(cls, engine: Engine, record: ContainerRecord, options: RunOptions) -> Launching:
         """For a container that is there already."""
-        if record.image_id:
-            root = Root.of_image(engine, record.image_id)
-        else:
-            root = Root.of_options(engine, options)
-        return cls(engine, record, options, root)
+        return cls(engine, record, options, Root.of_record(engine, record, options))
 
     @property
     def folder(self) -> str:
@@ -343,9 +339,7 @@ class Launching:
 
     def _root_mount(self) -> RootMount:
         options, folder, root = self.options, self.folder, self.root
-        lowers = root.lowers
-        if not root.is_host:
-            lowers = (*lowers, self.engine.paths.mount_points)
+        lowers = root.all_lowers(self.engine)
         if options.storage_size is not None:
             return RootMount(
                 kind="overlay",

@@ -10,6 +10,7 @@ from ..record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..state.containers import ContainerRecord
     from .engine import Engine
     from .options import RunOptions
 
@@ -46,6 +47,13 @@ class Root(Record):
         return cls.of_image(engine, options.image)
 
     @classmethod
+    def of_record(cls, engine: Engine, record: ContainerRecord, options: RunOptions) -> Root:
+        """What a container that is there already was made of."""
+        if record.image_id:
+            return cls.of_image(engine, record.image_id)
+        return cls.of_options(engine, options)
+
+    @classmethod
     def of_image(cls, engine: Engine, name: str) -> Root:
         """The layers of an image in the store."""
         image = engine.store.resolve(name, all_names=False)
@@ -56,6 +64,10 @@ class Root(Record):
                 wanted=f"linux/{fitting[0]}", available=(f"{image.os}/{image.architecture}",)
             )
         return cls(lowers=tuple(reversed(image.layers)), config=image.config, image_id=image.id)
+
+    def all_lowers(self, engine: Engine) -> tuple[str, ...]:
+        """What lies below the writable layer: at the bottom the places for the engine's mounts."""
+        return self.lowers if self.is_host else (*self.lowers, engine.paths.mount_points)
 
     def argv(self, options: RunOptions) -> tuple[str, ...]:
         """Entry point and arguments, by docker's rules."""

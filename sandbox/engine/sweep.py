@@ -3,7 +3,8 @@
 A run folder whose lock nobody holds belongs to a monitor that is gone, in good
 order or not.  Under the container's lock: kill and remove its cgroups, give a
 run that ended without a record one that says so, and remove the folder; a
-container that was to be removed after its run is removed.
+container that was to be removed after its run is removed.  A run that somebody
+froze for a moment, and did not live to let go on, goes on.
 """
 
 from __future__ import annotations
@@ -37,8 +38,12 @@ def sweep(paths: Paths, *, everything: bool = False) -> None:
         found = (found + found)[first : first + MOST_AT_ONCE]
     for container_id in found:
         live = paths.live_container(container_id)
-        if containers.is_id(container_id) and not lock.is_held(f"{live}/alive"):
+        if not containers.is_id(container_id):
+            continue
+        if not lock.is_held(f"{live}/alive"):
             settle(paths, container_id)
+        elif journal.stands_still(paths, container_id):
+            _let_go_on(paths, container_id)
     if everything:
         _sweep_containers(paths)
         _sweep_trash(paths)
@@ -159,6 +164,20 @@ def delete_tree(parent: str, name: str) -> None:
             remove_tree(fd, name)
     finally:
         os.close(fd)
+
+
+def _let_go_on(paths: Paths, container_id: str) -> None:
+    """Whoever made it stand still for a moment is gone, unless he has the container's lock."""
+    held = _try_take(f"{paths.container(container_id)}/lock")
+    if held is not None:
+        with held:
+            go_on_locked(paths, container_id)
+
+
+def go_on_locked(paths: Paths, container_id: str) -> None:
+    """The same, by the one who holds the container's lock."""
+    if journal.stands_still(paths, container_id):
+        journal.go_on(paths, container_id)
 
 
 def _sweep_containers(paths: Paths) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 
 from ..errors import ContainerNotFound, HostLacks, UsageError, WrongStatus
 from ..record import replace
 from ..state import containers, names
-from . import journal
+from . import journal, sweep
 from .options import check_container_name
-from .status import EXITED, PAUSED
+from .status import EXITED, PAUSED, RUNNING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from cgroups import Cgroup
 
@@ -25,28 +26,54 @@ if TYPE_CHECKING:
 
 def pause(container: Container) -> None:
     """Freeze every process of it, those of `exec_start` too."""
-    import cgroups
-
     with container._lock():
+        sweep.go_on_locked(container._paths, container.id)
         if need_running(container).word == PAUSED:
             raise _wrong(container, PAUSED, "is already paused")
-        group = group_of(container)
-        try:
-            group.freeze()
-        except cgroups.CgroupError as error:
-            group.thaw()
-            if not group.pids():
-                raise _wrong(container, EXITED, "is not running") from None
-            raise HostLacks(f"cannot pause container {container.id}: {error}") from error
+        _freeze(container)
 
 
 def unpause(container: Container) -> None:
     """Let them go on."""
     with container._lock():
+        sweep.go_on_locked(container._paths, container.id)
         status = need_running(container)
         if status.word != PAUSED:
             raise _wrong(container, status.word, "is not paused")
         group_of(container).thaw()
+
+
+@contextmanager
+def standing_still(container: Container) -> Iterator[None]:
+    """Have its processes stand still for a block, if it runs; by the one who holds its lock.
+
+    Should the caller be killed, the next command lets them go on.
+    """
+    if container.status().word != RUNNING:
+        yield
+        return
+    journal.stand_still(container._paths, container.id)
+    try:
+        try:
+            _freeze(container)
+        except WrongStatus:
+            pass  # it has ended, and stands still
+        yield
+    finally:
+        journal.go_on(container._paths, container.id)
+
+
+def _freeze(container: Container) -> None:
+    import cgroups
+
+    group = group_of(container)
+    try:
+        group.freeze()
+    except cgroups.CgroupError as error:
+        group.thaw()
+        if not group.pids():
+            raise _wrong(container, EXITED, "is not running") from None
+        raise HostLacks(f"cannot pause container {container.id}: {error}") from error
 
 
 def rename(container: Container, name: str) -> ContainerRecord:

@@ -40,7 +40,7 @@ def import_rootfs(
     named = (reference.parse_name(name),) if name else ()
     config = config_changes.apply(ImageConfig(), changes)
     comment = message or "Imported from -"
-    created = _now()
+    created = now()
     system, architecture, variant = layout.host_platform()
 
     def document(diff_ids: tuple[str, ...]) -> bytes:
@@ -100,6 +100,7 @@ def _part(path: str) -> Part:
     return Part("layer", fd, start=0, size=os.fstat(fd).st_size)
 
 
-def _now() -> str:
+def now() -> str:
+    """This moment, as image documents have it."""
     seconds, nanoseconds = divmod(time.time_ns(), 10**9)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds:09}Z"

@@ -186,17 +186,17 @@ def _error(fault: native.Fault, target_fd: int) -> Exception:
     if fault.kind == native.DAMAGED:
         where = f" (in {fault.entry!r})" if fault.entry else ""
         return DamagedArchive(f"damaged archive: {fault.problem}{where}")
-    if fault.kind == native.SYSTEM and fault.call == "write" and fault.errno in _FULL:
-        return StoreFull(_path_of(target_fd))
-    if fault.kind == native.SYSTEM and fault.errno in _FULL and "xattr" not in fault.call:
-        return StoreFull(_path_of(target_fd))
+    if fault.kind == native.SYSTEM and fault.call == "write" and fault.errno in FULL:
+        return StoreFull(path_of(target_fd))
+    if fault.kind == native.SYSTEM and fault.errno in FULL and "xattr" not in fault.call:
+        return StoreFull(path_of(target_fd))
     return OSError(fault.errno, f"{fault.call}: {os.strerror(fault.errno)}", fault.entry)
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def _path_of(fd: int) -> str:
+def path_of(fd: int) -> str:
     try:
         return os.readlink(f"/proc/self/fd/{fd}")
     except OSError:

@@ -1,0 +1,144 @@
+"""A container's writable layer: what it changes, and an image made of it."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import ContainerNotFound, UsageError
+from ..layer import pack, whiteout
+from ..layer.diff import changes as changes_of
+from ..record import Record, replace
+from . import sweep, verbs
+from .root import Root
+from .specify import id_maps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from ..layer.diff import Change
+    from ..oci.imageconfig import ImageConfig
+    from .container import Container
+
+
+class Upper(Record):
+    """The folder, and how overlayfs' own attributes begin in it."""
+
+    path: str
+    overlay: str
+
+    @classmethod
+    def of_container(cls, container: Container) -> Upper:
+        """Where it is.  `UsageError` when it is on a disk of its own."""
+        if container.options.storage_size is not None:
+            raise UsageError(
+                f"the writable layer of container {container.id} is on a disk of its own "
+                "(--storage-opt size), which only the container itself can read"
+            )
+        # trusted.* is out of reach of a user namespace.
+        maps = any(id_maps(container.options)) or os.geteuid() != 0
+        overlay = pack.OVERLAY_ROOTLESS if maps else pack.OVERLAY
+        return cls(path=f"{container.folder}/upper", overlay=overlay)
+
+
+def diff(container: Container) -> tuple[Change, ...]:
+    """What was added, changed and deleted in it."""
+    upper = Upper.of_container(container)
+    root = Root.of_record(container._engine, container._record, container.options)
+    is_rootless = upper.overlay == pack.OVERLAY_ROOTLESS
+    try:
+        return changes_of(
+            upper.path,
+            root.all_lowers(container._engine),
+            opaque_xattr=whiteout.OPAQUE_XATTR_ROOTLESS if is_rootless else whiteout.OPAQUE_XATTR,
+        )
+    except FileNotFoundError:
+        raise ContainerNotFound(container.name) from None
+
+
+def commit(
+    container: Container,
+    reference: str,
+    *,
+    author: str,
+    message: str,
+    changes: tuple[str, ...],
+    is_paused: bool,
+) -> str:
+    """Make an image of it; the image's id."""
+    from ..image import changes as config_changes
+    from ..image.committing import commit_layer
+    from ..oci.reference import parse_name
+
+    names = (parse_name(reference),) if reference else ()
+    if not container.image_id:
+        raise UsageError(
+            f"container {container.id} was not made of an image, so there is none to commit to",
+            hint="a tar of its root becomes an image with `sandbox import`",
+        )
+    upper = Upper.of_container(container)
+    store = container._engine.store
+    image = store.resolve(container.image_id)
+    config = config_changes.apply(_config(container, image.config), changes)
+    below = image.layers[-1] if image.layers else container._engine.paths.mount_points
+
+    def write_layer(fd: int) -> bool:
+        with container._lock():
+            sweep.settle_locked(container._paths, container.id)
+            sweep.go_on_locked(container._paths, container.id)
+            with _held(container, is_paused=is_paused):
+                return _pack(container, upper, below, fd)
+
+    return commit_layer(
+        store,
+        image,
+        write_layer,
+        config=config,
+        names=names,
+        author=author,
+        message=message,
+        created_by=" ".join(container.command),
+    )
+
+
+def _held(container: Container, *, is_paused: bool) -> AbstractContextManager[None]:
+    from contextlib import nullcontext
+
+    return verbs.standing_still(container) if is_paused else nullcontext()
+
+
+def _pack(container: Container, upper: Upper, below: str, out: int) -> bool:
+    try:
+        fd = os.open(upper.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise ContainerNotFound(container.name) from None
+    try:
+        # The root has an entry when it is not what the layers below say.
+        is_same = _facts(os.fstat(fd)) == _facts(os.stat(below))
+        name = "" if is_same else "."
+        return pack.pack_layer(fd, out, name=name, overlay=upper.overlay).entries > 0
+    finally:
+        os.close(fd)
+
+
+def _facts(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_mode, status.st_uid, status.st_gid
+
+
+def _config(container: Container, config: ImageConfig) -> ImageConfig:
+    """What the image says, and over it what was asked for of the container."""
+    options = container.options
+    env = dict(text.partition("=")[::2] for text in config.env) | dict(options.env)
+    entrypoint, command = config.entrypoint, options.command or config.cmd
+    if options.entrypoint is not None:
+        entrypoint, command = options.entrypoint or None, options.command or None
+    return replace(
+        config,
+        env=tuple(f"{name}={value}" for name, value in env.items()),
+        entrypoint=entrypoint,
+        cmd=command,
+        user=config.user if options.user is None else options.user,
+        working_dir=options.workdir or config.working_dir,
+        labels=container.labels,
+        stop_signal=options.stop_signal or config.stop_signal,
+    )
