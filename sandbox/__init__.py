@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     )
     from .image.store import Image
     from .monitor.exitrecord import ExitRecord, Receipt
+    from .monitor.health import Health, HealthResult
     from .monitor.logs import LogEntry
 
 __version__ = "0.1.0"
@@ -70,6 +71,8 @@ _HOMES = {
     "Engine": "engine.engine",
     "ExecResult": "engine.result",
     "ExitRecord": "monitor.exitrecord",
+    "Health": "monitor.health",
+    "HealthResult": "monitor.health",
     "Image": "image.store",
     "InvalidOption": "engine.options",
     "LogEntry": "monitor.logs",
@@ -96,6 +99,8 @@ __all__ = [
     "ExecFailed",
     "ExecResult",
     "ExitRecord",
+    "Health",
+    "HealthResult",
     "HostLacks",
     "Image",
     "ImageError",

@@ -76,7 +76,7 @@ class ContainerView(View):
         if name == "State":
             return self.status.word
         if name == "Status":
-            return status_text(self.status)
+            return status_text(self.status, self._health())
         if name == "Size":
             return self._size()
         if name == "Names":
@@ -92,6 +92,12 @@ class ContainerView(View):
         if name == "Networks":
             return container.options.network
         return self._about_mounts(name)
+
+    def _health(self) -> str:
+        if self.status.word != "running" or not self.status.is_checked:
+            return ""
+        health = self._container.health()
+        return "" if health is None else health.status
 
     def _command(self) -> str:
         words = container_command(self._container.command)
@@ -129,11 +135,14 @@ def exit_number(status: Status) -> int | None:
     return None if status.signal is None else 128 + status.signal
 
 
-def status_text(status: Status) -> str:
-    """``Up 3 seconds``, ``Exited (3) 32 seconds ago``, ``Created``."""
+def status_text(status: Status, health: str = "") -> str:
+    """``Up 3 seconds``, ``Up 3 seconds (healthy)``, ``Exited (3) 32 seconds ago``, ``Created``."""
     if status.word in ("running", "paused"):
         up = times.ago(status.started_ns).removesuffix(" ago")
-        return f"Up {up} (Paused)" if status.word == "paused" else f"Up {up}"
+        if status.word == "paused":
+            return f"Up {up} (Paused)"
+        word = "health: starting" if health == "starting" else health
+        return f"Up {up} ({word})" if word else f"Up {up}"
     if status.word == "exited":
         code = exit_number(status)
         shown = "unknown" if code is None else code
@@ -213,7 +222,8 @@ class _Selection:
         if name == "network":
             return container.options.network in values
         if name == "health":
-            return "none" in values
+            health = container.health()
+            return ("none" if health is None else health.status) in values
         # Of what is not here yet (published ports, swarm, Windows) no container has any.
         return name == "is-task" and "false" in [value.lower() for value in values]
 

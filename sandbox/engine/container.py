@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..jsontext import Json
     from ..layer.diff import Change
     from ..monitor.exitrecord import ExitRecord, Receipt
+    from ..monitor.health import Health
     from ..monitor.logs import LogEntry
     from ..paths import Paths
     from ..state.containers import ContainerRecord
@@ -122,6 +123,25 @@ class Container:
     def status(self) -> Status:
         """What it is doing now."""
         return status_of(self._paths, self.id)
+
+    def health(self) -> Health | None:
+        """How well it is, and the last checks; None when nothing has ever been checked.
+
+        Of a container that does not run any more, ``status`` is ``unhealthy``, as docker's.
+        """
+        try:
+            content = read_bytes(f"{self.folder}/health")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        # For the few that are checked.
+        from ..monitor import health
+
+        found = health.parse(content)
+        if found.status == health.UNHEALTHY or self.status().is_live:
+            return found
+        return health.Health(
+            status=health.UNHEALTHY, failing_streak=found.failing_streak, log=found.log
+        )
 
     def inspect(self) -> Json:
         """Docker's document about it."""

@@ -12,6 +12,7 @@ import time
 from ..errors import SandboxError
 from ..monitor import exitrecord
 from ..oci import imageconfig
+from ..oci.imageconfig import ImageConfig
 from ..record import Record
 from ..runtime.defaults import MASKED_PATHS, READONLY_PATHS
 
@@ -93,7 +94,7 @@ def inspect_container(container: Container, *, with_size: bool = False) -> dict[
         "Created": timestamp(container.created_ns),
         "Path": first,
         "Args": [*rest],
-        "State": _state(status),
+        "State": _state(status) | _health(container),
         "Image": container.image_id,
         "ResolvConfPath": f"{container.folder}/resolv.conf",
         "HostnamePath": f"{container.folder}/hostname",
@@ -211,6 +212,22 @@ def _state(status: Status) -> dict[str, Json]:
         "StartedAt": timestamp(status.started_ns),
         "FinishedAt": timestamp(status.finished_ns),
     }
+
+
+def _health(container: Container) -> dict[str, Json]:
+    health = container.health()
+    if health is None:
+        return {}
+    log: list[Json] = [
+        {
+            "Start": timestamp(each.started_ns),
+            "End": timestamp(each.finished_ns),
+            "ExitCode": each.exit_code,
+            "Output": each.output,
+        }
+        for each in health.log
+    ]
+    return {"Health": {"Status": health.status, "FailingStreak": health.failing_streak, "Log": log}}
 
 
 def _sandbox(container: Container, status: Status) -> Json:
@@ -407,6 +424,8 @@ def _image_config(image: Image) -> dict[str, Json]:
     }
     if config.exposed_ports:
         made["ExposedPorts"] = {port: {} for port in config.exposed_ports}
+    if config.healthcheck is not None:
+        made["Healthcheck"] = config.healthcheck.document()
     if config.stop_signal:
         made["StopSignal"] = config.stop_signal
     return made
@@ -434,6 +453,12 @@ def _config(container: Container, image: Image | None) -> dict[str, Json]:
     if options.entrypoint is not None:
         made["Entrypoint"] = [*options.entrypoint] or None
         made["Cmd"] = [*options.command] or None
+    if options.no_healthcheck or options.has_health_options:
+        from .health import healthcheck_of  # with all that makes containers
+
+        check = healthcheck_of(options, ImageConfig() if image is None else image.config)
+        if check is not None:
+            made["Healthcheck"] = check.document()
     if options.stop_signal:
         made["StopSignal"] = options.stop_signal
     if options.stop_timeout is not None:

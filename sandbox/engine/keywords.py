@@ -91,6 +91,13 @@ class RunKeywords(TypedDict, total=False):
     log_opt: Pairs | None
     allow_unenforced: Words | None
     platform: str | None
+    health_cmd: Words | None
+    health_interval: Seconds | None
+    health_timeout: Seconds | None
+    health_retries: int | None
+    health_start_period: Seconds | None
+    health_start_interval: Seconds | None
+    no_healthcheck: bool
 
 
 class ExecKeywords(TypedDict, total=False):

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..native.plan import Op
     from ..oci.spec import Spec
     from ..paths import Paths
+    from ..runtime.launch import Check
     from ..state.containers import ContainerRecord
     from .engine import Engine
     from .options import RunOptions
@@ -332,10 +333,19 @@ class Launching:
                 output_bytes=options.output_limit or 0,
                 with_launcher=with_launcher,
                 exit_command=settle_command(paths, self.record.id) if options.rm else None,
+                health=self._check_of_health(groups, spec),
                 init=options.init,
                 seccomp=seccomp_filter(self.engine, options, spec),
             ),
         )
+
+    def _check_of_health(self, groups: tuple[Group, ...], spec: Spec) -> Check | None:
+        if self.root.config.healthcheck is None and not self.options.has_health_options:
+            return None
+        # For the few that are checked.
+        from .health import compile_check
+
+        return compile_check(self, groups, spec)
 
     def _root_mount(self) -> RootMount:
         options, folder, root = self.options, self.folder, self.root

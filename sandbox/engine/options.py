@@ -135,6 +135,25 @@ class RunOptions(Record):
     log_max_file: int = 3
     allow_unenforced: tuple[str, ...] = ()
     platform: str | None = None
+    health_cmd: tuple[str, ...] = ()  # as in an image: CMD or CMD-SHELL, and what to run
+    health_interval_s: float | None = None
+    health_timeout_s: float | None = None
+    health_retries: int | None = None
+    health_start_period_s: float | None = None
+    health_start_interval_s: float | None = None
+    no_healthcheck: bool = False
+
+    @property
+    def has_health_options(self) -> bool:
+        """Something was asked about checks, beside that there be none."""
+        return bool(
+            self.health_cmd
+            or self.health_retries
+            or self.health_interval_s
+            or self.health_timeout_s
+            or self.health_start_period_s
+            or self.health_start_interval_s
+        )
 
 
 # The plural and short forms that people use in Python.
@@ -237,6 +256,8 @@ def check_together(options: RunOptions) -> None:
         raise UsageError("conflicting options: cannot specify both --restart and --rm")
     if options.pids_limit is not None and options.pids_limit < -1:
         raise UsageError(f"pids limit {options.pids_limit} is out of range")
+    if options.no_healthcheck and options.has_health_options:
+        raise UsageError("--no-healthcheck conflicts with --health-* options")
     if options.log_driver not in ("file", "none", "json-file", "local"):
         raise UsageError(
             f"error looking up logging plugin {options.log_driver}: "
@@ -320,6 +341,33 @@ def _swap(_option: str, value: Any) -> int | None:
 
 def _seconds(_option: str, value: Any) -> float | None:
     return parse_duration(value) or None
+
+
+def _health_seconds(option: str, value: Any) -> float | None:
+    _refuse_negative(option, value)
+    seconds = parse_duration(value)
+    if 0 < seconds < 0.001:
+        what = "".join(word.capitalize() for word in option.split("_")[1:])
+        raise UsageError(f"{what} in Healthcheck cannot be less than 1ms")
+    return seconds or None
+
+
+def _health_retries(option: str, value: Any) -> int | None:
+    _refuse_negative(option, value)
+    return _integer(option, value) or None
+
+
+def _refuse_negative(option: str, value: Any) -> None:
+    if str(value).startswith("-") and str(value)[1:2].isdigit():
+        raise UsageError(f"--{option.replace('_', '-')} cannot be negative")
+
+
+def _health_command(option: str, value: Any) -> tuple[str, ...]:
+    """A text is for the image's shell, as docker's; a list of words is executed as it is."""
+    if isinstance(value, str):
+        return ("CMD-SHELL", _text(option, value)) if value else ()
+    words = _words(option, value)
+    return ("CMD", *words) if words else ()
 
 
 def _words(option: str, value: Any) -> tuple[str, ...]:
@@ -573,7 +621,9 @@ _PARSERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     },
     **{
         name: (name, _flag)
-        for name in "rm interactive tty rootfs privileged read_only volatile init".split()
+        for name in (
+            "rm interactive tty rootfs privileged read_only volatile init no_healthcheck"
+        ).split()
     },
     **{
         name: (name, _integer)
@@ -611,6 +661,12 @@ _PARSERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "timeout": ("timeout_s", _seconds),
     "cpu_time": ("cpu_time_s", _seconds),
     "output_limit": ("output_limit", _positive_size),
+    "health_cmd": ("health_cmd", _health_command),
+    "health_retries": ("health_retries", _health_retries),
+    **{
+        f"health_{name}": (f"health_{name}_s", _health_seconds)
+        for name in ("interval", "timeout", "start_period", "start_interval")
+    },
 }
 
 

@@ -24,6 +24,7 @@ from ..oci.spec import (
     ThrottleDevice,
     User,
 )
+from ..record import replace
 from ..runtime import capabilities, defaults, devices, rlimits, sysctl, users
 from ..runtime.mounts import normalize
 from . import etc
@@ -114,6 +115,14 @@ def process_of(
         no_new_privileges="no-new-privileges" in _security(options),
         oom_score_adj=options.oom_score_adj,
     )
+
+
+def check_process(
+    argv: tuple[str, ...], options: RunOptions, root: Root, folder: str, hostname: str
+) -> Process:
+    """What a health check runs as: another process of the container, without a terminal."""
+    user = _user(options, root, folder)
+    return process_of(argv, replace(options, tty=False), root.config, user, hostname=hostname)
 
 
 def seccomp_filter(engine: Engine, options: RunOptions, spec: Spec) -> Filter | None:

@@ -39,6 +39,7 @@ class Status(Record):
     record: ExitRecord | None = None
     verdict: str = ""
     detail: str = ""
+    is_checked: bool = False  # its monitor checks its health
 
     @property
     def is_live(self) -> bool:
@@ -52,9 +53,9 @@ def status_of(paths: Paths, container_id: str) -> Status:
     if is_held(f"{live}/alive"):
         started = read_started(live)
         if started is not None:
-            pid, started_ns = started
+            pid, started_ns, is_checked = started
             word = PAUSED if _is_frozen(paths, container_id) else RUNNING
-            return Status(word=word, pid=pid, started_ns=started_ns)
+            return Status(word=word, pid=pid, started_ns=started_ns, is_checked=is_checked)
         if is_held(f"{live}/alive"):
             return Status(word=CREATED)
     try:
@@ -103,8 +104,8 @@ def of_record(record: ExitRecord) -> Status:
     )
 
 
-def read_started(live: str) -> tuple[int, int] | None:
-    """Process id and time of the start, from the monitor's ``started`` file."""
+def read_started(live: str) -> tuple[int, int, bool] | None:
+    """Process id, time of the start, and whether its health is checked: the ``started`` file."""
     try:
         text = read_bytes(f"{live}/started").decode("ascii", "replace")
     except FileNotFoundError:
@@ -113,7 +114,7 @@ def read_started(live: str) -> tuple[int, int] | None:
     if not facts.get("pid", "").isdigit():
         return None
     started = facts.get("started_ns", "0")
-    return int(facts["pid"]), int(started) if started.isdigit() else 0
+    return int(facts["pid"]), int(started) if started.isdigit() else 0, "health" in facts
 
 
 def _is_frozen(paths: Paths, container_id: str) -> bool:

@@ -442,6 +442,23 @@ void account_thaw(const struct settings *settings)
     }
 }
 
+bool account_frozen(const struct settings *settings)
+{
+    char text[32];
+    for (int i = 0; i < settings->cgroup_count; i++) {
+        const struct cgroup *group = &settings->cgroups[i];
+        if (group->dir_fd < 0)
+            continue;
+        if (group->version == 2 && read_file(group->dir_fd, "cgroup.freeze", text, sizeof(text)) &&
+            text[0] == '1')
+            return true;
+        if (group->version == 1 && has_controller(group, "freezer") &&
+            read_file(group->dir_fd, "freezer.state", text, sizeof(text)) && text[0] == 'F')
+            return true;
+    }
+    return false;
+}
+
 /* One group has them all: nobody leaves the container's. */
 bool account_kill_session(const struct settings *settings, pid_t session)
 {

@@ -71,6 +71,8 @@ bool account_kill(const struct settings *settings);
 
 /* In version 1 what is frozen does not die: end that, once the signal waits for it. */
 void account_thaw(const struct settings *settings);
+/* It is paused, or on its way there. */
+bool account_frozen(const struct settings *settings);
 
 /* SIGKILL the rest of a session, by handles; its leader is not reaped yet, so the number is its
  * own. Returns true when nobody else was in it. */

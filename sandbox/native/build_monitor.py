@@ -43,6 +43,7 @@ MONITOR_SOURCES = (
     "logfile.c",
     "control.c",
     "exitstatus.c",
+    "health.c",
 )
 
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Werror")

@@ -46,20 +46,22 @@
 #define FIRST_INIT_OP 100
 
 enum op_code {
-    OP_ID = 1,                  /* s: id */
-    OP_FOLDERS = 2,             /* sss: state, run, mount_point */
-    OP_STDIO = 3,               /* iii: flags, rows, columns */
-    OP_LOG = 4,                 /* sii: path, max_bytes, max_files */
-    OP_LIMITS = 5,              /* iii: wall_ms, cpu_us, output_bytes */
-    OP_CGROUP = 6,              /* iss: version, controllers, path */
-    OP_NAMESPACES = 7,          /* i: flags */
-    OP_JOIN = 8,                /* is: kind, path */
-    OP_ID_MAP = 9,              /* ss: uid_map, gid_map */
-    OP_LIFETIME = 10,           /* i: flags */
-    OP_EXIT_COMMAND = 11,       /* vv: argv, env */
-    OP_RESTART = 12,            /* ii: policy, max */
-    OP_DISK = 13,               /* sss: path, fstype, options */
-    OP_ENTER = 14,              /* ii: pid, start_time */
+    OP_ID = 1,            /* s: id */
+    OP_FOLDERS = 2,       /* sss: state, run, mount_point */
+    OP_STDIO = 3,         /* iii: flags, rows, columns */
+    OP_LOG = 4,           /* sii: path, max_bytes, max_files */
+    OP_LIMITS = 5,        /* iii: wall_ms, cpu_us, output_bytes */
+    OP_CGROUP = 6,        /* iss: version, controllers, path */
+    OP_NAMESPACES = 7,    /* i: flags */
+    OP_JOIN = 8,          /* is: kind, path */
+    OP_ID_MAP = 9,        /* ss: uid_map, gid_map */
+    OP_LIFETIME = 10,     /* i: flags */
+    OP_EXIT_COMMAND = 11, /* vv: argv, env */
+    OP_RESTART = 12,      /* ii: policy, max */
+    OP_DISK = 13,         /* sss: path, fstype, options */
+    OP_ENTER = 14,        /* ii: pid, start_time */
+    OP_HEALTH = 15,
+    /* biiiii: plan, interval_ms, timeout_ms, retries, start_period_ms, start_interval_ms */
     OP_PROPAGATION = 100,       /* i: flags */
     OP_ROOT_OVERLAY = 101,      /* vssi: lowers, upper, work, flags */
     OP_ROOT_BIND = 102,         /* si: path, flags */
@@ -184,6 +186,10 @@ struct settings {
     int64_t restart_policy, restart_max;
     const char *disk_path, *disk_fstype, *disk_options;
     int64_t enter_pid, enter_start_time; /* a container that runs already; 0 without */
+    const uint8_t *health_plan;          /* of each check, not looked at yet; NULL without */
+    uint32_t health_size;
+    int64_t health_interval_ms, health_timeout_ms, health_retries;
+    int64_t health_start_period_ms, health_start_interval_ms;
 };
 int settings_read(const struct plan *plan, struct settings *settings, struct error_record *error);
 

@@ -11,6 +11,7 @@
 #include "account.h"
 #include "control.h"
 #include "exitstatus.h"
+#include "health.h"
 #include "logfile.h"
 #include "pollset.h"
 #include "streams.h"
@@ -70,6 +71,7 @@ struct monitor {
     struct control control;
     struct account account;
     struct ending ending;
+    struct health health;
     enum phase phase;
     bool no_more_starts;
     uid_t stdio_uid; /* who owns the pipes: the program may open them anew by /dev/stdout */
@@ -241,6 +243,8 @@ static int prepare(struct monitor *monitor, struct error_record *error)
     streams_start(&monitor->streams, settings, &monitor->log);
     if ((result = close_stdio(error)) < 0)
         return result;
+    if ((result = health_prepare(&monitor->health, settings, error)) < 0)
+        return result;
     return is_exec(monitor) ? 0 : control_listen(&monitor->control, monitor->run_fd, error);
 }
 
@@ -332,6 +336,7 @@ static void init_ended(struct monitor *monitor)
         ending->wall_ns = clock_ns(CLOCK_MONOTONIC) - ending->started_monotonic;
     if (monitor->phase == LAUNCHING)
         die_in_launch(monitor);
+    health_end(&monitor->health);
     if (is_exec(monitor) && (ending->kill_reason != NULL || ending->user_signal != 0))
         kill_session(monitor);
     reap(monitor);
@@ -417,12 +422,12 @@ static void write_started(struct monitor *monitor)
         boot_id[n > 0 ? n : 0] = '\0';
         close(fd);
     }
-    int size =
-        snprintf(monitor->message, sizeof(monitor->message),
-                 "started\nversion 1\npid %d\nstart_time %llu\nboot_id %s\nmonitor %d\n"
-                 "started_ns %lld\nrestarts %d\n",
-                 (int)monitor->launch.pid, (unsigned long long)monitor->launch.start_time, boot_id,
-                 (int)getpid(), (long long)monitor->ending.started_ns, monitor->ending.restarts);
+    int size = snprintf(monitor->message, sizeof(monitor->message),
+                        "started\nversion 1\npid %d\nstart_time %llu\nboot_id %s\nmonitor %d\n"
+                        "started_ns %lld\nrestarts %d\n%s",
+                        (int)monitor->launch.pid, (unsigned long long)monitor->launch.start_time,
+                        boot_id, (int)getpid(), (long long)monitor->ending.started_ns,
+                        monitor->ending.restarts, monitor->health.is_on ? "health 1\n" : "");
     const size_t word = sizeof("started\n") - 1;
     if (!is_exec(monitor))
         write_record(monitor->run_fd, "started", monitor->message + word, (size_t)size - word,
@@ -467,6 +472,7 @@ static void program_started(struct monitor *monitor)
                             : CPU_SETSIZE;
         monitor->cpu_deadline = 0;
     }
+    health_begin(&monitor->health, &monitor->launch, monitor->state_fd);
     write_started(monitor);
 }
 
@@ -690,7 +696,8 @@ static void serve_timers(struct monitor *monitor)
 static void wait_for_events(const struct monitor *monitor, struct pollset *set)
 {
     const int64_t deadlines[] = {monitor->wall_deadline, monitor->cpu_deadline,
-                                 monitor->drain_deadline, monitor->start_deadline};
+                                 monitor->drain_deadline, monitor->start_deadline,
+                                 health_deadline(&monitor->health)};
     int64_t next = NEVER;
     for (size_t i = 0; i < sizeof(deadlines) / sizeof(deadlines[0]); i++)
         next = deadlines[i] < next ? deadlines[i] : next;
@@ -714,8 +721,15 @@ static void watch(struct monitor *monitor, struct pollset *set)
     monitor->console_slot = pollset_add(set, monitor->launch.console_fd, POLLIN);
     monitor->pid_slot = pollset_add(set, monitor->launch.pidfd, POLLIN);
     monitor->signal_slot = pollset_add(set, monitor->signal_fd, POLLIN);
+    health_watch(&monitor->health, set);
     control_watch(&monitor->control, set);
     streams_watch(&monitor->streams, set);
+}
+
+/* The one place where a new status of the health is known. */
+static void health_changed(struct monitor *monitor)
+{
+    (void)monitor;
 }
 
 static void turn(struct monitor *monitor)
@@ -747,6 +761,8 @@ static void turn(struct monitor *monitor)
             receive_outcome(monitor);
         init_ended(monitor);
     }
+    if (health_serve(&monitor->health, &set, monitor->state_fd))
+        health_changed(monitor);
     serve_timers(monitor);
 }
 

@@ -25,6 +25,7 @@ static const char *const KINDS[] = {
     [OP_RESTART] = "ii",
     [OP_DISK] = "sss",
     [OP_ENTER] = "ii",
+    [OP_HEALTH] = "biiiii",
     [OP_PROPAGATION] = "i",
     [OP_ROOT_OVERLAY] = "vssi",
     [OP_ROOT_BIND] = "si",
@@ -296,6 +297,25 @@ static int read_enter(struct settings *settings, struct op *op, struct error_rec
     return 0;
 }
 
+/* Far beyond what anybody waits for, and far from where clocks overflow. */
+#define MAX_HEALTH_MS 1000000000000
+
+static int read_health(struct settings *settings, struct op *op, struct error_record *error)
+{
+    settings->health_plan = op_bytes(op, &settings->health_size);
+    int64_t *const numbers[] = {&settings->health_interval_ms, &settings->health_timeout_ms,
+                                &settings->health_retries, &settings->health_start_period_ms,
+                                &settings->health_start_interval_ms};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        int64_t least = numbers[i] != &settings->health_start_period_ms;
+
+        *numbers[i] = op_integer(op);
+        if (*numbers[i] < least || *numbers[i] > MAX_HEALTH_MS)
+            return fail(error, op, EINVAL, "plan", "health");
+    }
+    return 0;
+}
+
 static int read_setting(struct settings *settings, struct op *op, struct error_record *error)
 {
     switch (op->code) {
@@ -351,6 +371,8 @@ static int read_setting(struct settings *settings, struct op *op, struct error_r
         return 0;
     case OP_ENTER:
         return read_enter(settings, op, error);
+    case OP_HEALTH:
+        return read_health(settings, op, error);
     default:
         return 0;
     }

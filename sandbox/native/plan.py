@@ -68,6 +68,20 @@ OPS: dict[str, tuple[int, str, tuple[str, ...]]] = {
     # join every namespace of this process instead of making any: an exec in its container, whose
     # groups stay somebody else's; the start time in clock ticks says that it is the very process
     "enter": (14, "ii", ("pid", "start_time")),
+    # ask now and then whether the container is well: the plan of an exec, whose "enter" has zeros
+    # for the monitor to fill in
+    "health": (
+        15,
+        "biiiii",
+        (
+            "plan",
+            "interval_ms",
+            "timeout_ms",
+            "retries",
+            "start_period_ms",
+            "start_interval_ms",
+        ),
+    ),
     # --- operations of init ---
     # mount(2) propagation flags for "/"
     "propagation": (100, "i", ("flags",)),

@@ -31,6 +31,18 @@ class Healthcheck(Record):
     start_interval_ns: int = 0
     retries: int = 0
 
+    def document(self) -> dict[str, Json]:
+        """As it is written, docker's keys; what is not stated is left out."""
+        made: dict[str, Json] = {
+            "Test": list(self.test),
+            "Interval": self.interval_ns,
+            "Timeout": self.timeout_ns,
+            "StartPeriod": self.start_period_ns,
+            "StartInterval": self.start_interval_ns,
+            "Retries": self.retries,
+        }
+        return {key: value for key, value in made.items() if value}
+
 
 class ImageConfig(Record):
     """What a container of this image starts from.  None is 'not stated', () is 'emptied'."""
@@ -56,7 +68,7 @@ class ImageConfig(Record):
             "Env": list(self.env),
             "Entrypoint": None if self.entrypoint is None else list(self.entrypoint),
             "Cmd": None if self.cmd is None else list(self.cmd),
-            "Healthcheck": _healthcheck_document(self.healthcheck),
+            "Healthcheck": None if self.healthcheck is None else self.healthcheck.document(),
             "Volumes": {path: {} for path in self.volumes},
             "WorkingDir": self.working_dir,
             "Labels": dict(self.labels),
@@ -238,20 +250,6 @@ def _healthcheck(value: Json, what: str) -> Healthcheck | None:
         start_interval_ns=_number(value, "StartInterval", what),
         retries=_number(value, "Retries", what),
     )
-
-
-def _healthcheck_document(healthcheck: Healthcheck | None) -> Json:
-    if healthcheck is None:
-        return None
-    made: dict[str, Json] = {
-        "Test": list(healthcheck.test),
-        "Interval": healthcheck.interval_ns,
-        "Timeout": healthcheck.timeout_ns,
-        "StartPeriod": healthcheck.start_period_ns,
-        "StartInterval": healthcheck.start_interval_ns,
-        "Retries": healthcheck.retries,
-    }
-    return {key: value for key, value in made.items() if value}
 
 
 def _history(value: Json, what: str) -> History:

@@ -69,6 +69,20 @@ class Filter(Record):
     flags: int = 0
 
 
+class Check(Record):
+    """How to ask whether the container is well: an exec's encoded plan, and when to carry it out.
+
+    The plan joins nobody yet (its ``enter`` has zeros); the times are what native/health.h says.
+    """
+
+    plan: bytes
+    interval_ms: int
+    timeout_ms: int
+    retries: int
+    start_period_ms: int
+    start_interval_ms: int
+
+
 class ExitCommand(Record):
     """What the monitor becomes when all is over."""
 
@@ -105,6 +119,7 @@ class LaunchSettings(Record):
     with_launcher: bool = False
     exit_command: ExitCommand | None = None
     restart: Restart | None = None
+    health: Check | None = None
     init: bool = False
     seccomp: Filter | None = None
     cgroup_view: bool = True

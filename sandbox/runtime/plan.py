@@ -114,6 +114,19 @@ def monitor_ops(linux: Linux, launch: LaunchSettings) -> list[Op]:
         ops.append(op("exit_command", launch.exit_command.argv, launch.exit_command.env))
     if launch.restart is not None and launch.restart.policy != "no":
         ops.append(op("restart", _RESTART_POLICIES[launch.restart.policy], launch.restart.max))
+    health = launch.health
+    if health is not None:
+        times = (health.start_period_ms, health.start_interval_ms)
+        ops.append(
+            op(
+                "health",
+                health.plan,
+                health.interval_ms,
+                health.timeout_ms,
+                health.retries,
+                *times,
+            )
+        )
     disk = launch.root.disk
     if disk is not None:
         ops.append(op("disk", disk.path, disk.fstype, disk.options))
