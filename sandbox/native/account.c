@@ -141,6 +141,14 @@ static bool has_controller(const struct cgroup *group, const char *name)
     return false;
 }
 
+bool process_flags(pid_t pid, unsigned *flags)
+{
+    char path[40], text[512];
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    const char *at = read_file(AT_FDCWD, path, text, sizeof(text)) ? strrchr(text, ')') : NULL;
+    return at != NULL && sscanf(at, ") %*c %*d %*d %*d %*d %*d %u", flags) == 1;
+}
+
 /* --- numbers --- */
 
 static void read_pressure(struct number *numbers, int dir_fd, const char *name,

@@ -71,6 +71,9 @@ bool account_kill(const struct settings *settings);
 
 /* In version 1 what is frozen does not die: end that, once the signal waits for it. */
 void account_thaw(const struct settings *settings);
+/* What /proc/PID/stat says of a process that is not reaped yet, PF_*; false: nothing. */
+bool process_flags(pid_t pid, unsigned *flags);
+
 /* It is paused, or on its way there. */
 bool account_frozen(const struct settings *settings);
 

@@ -26,6 +26,7 @@
 #define REAP_TRIES 200               /* of 1 ms */
 #define FIRST_FREE 10                /* above every descriptor that a monitor is given */
 #define GIVEN 6
+#define PF_EXITING 0x4 /* in /proc/PID/stat */
 
 static int64_t clock_ns(clockid_t clock)
 {
@@ -251,6 +252,13 @@ static void put_down(struct health_check *check)
     check->pid = 0;
 }
 
+/* Before anyone is told of its end, a dying container takes its checks with it. */
+static bool is_ending(const struct health *health)
+{
+    unsigned flags;
+    return process_flags((pid_t)health->enter[0], &flags) && (flags & PF_EXITING);
+}
+
 static bool end_check(struct health *health, int state_fd)
 {
     struct health_check *check = &health->check;
@@ -260,9 +268,11 @@ static bool end_check(struct health *health, int state_fd)
         result->kind = RESULT_TIMEOUT;
         result->number = health->settings->health_timeout_ms;
     }
+    health->deadline = next_check(health);
+    if ((result->kind != RESULT_EXIT || result->number != 0) && is_ending(health))
+        return false;
     bool changed = judge(health, check);
     keep(health, result);
-    health->deadline = next_check(health);
     write_health(health, state_fd);
     return changed;
 }

@@ -396,21 +396,10 @@ static void run_ended(struct monitor *monitor)
 /* An end of the error pipe without a record is the success of execve, unless init was killed. */
 static bool has_executed(const struct monitor *monitor)
 {
-    char path[40], text[512];
     unsigned flags;
     if (monitor->ending.has_reaper || !is_ready(monitor->launch.pidfd))
         return true;
-    snprintf(path, sizeof(path), "/proc/%d/stat", (int)monitor->launch.pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return true;
-    ssize_t n = read(fd, text, sizeof(text) - 1);
-    close(fd);
-    text[n > 0 ? n : 0] = '\0';
-    const char *at = strrchr(text, ')');
-    if (at == NULL || sscanf(at, ") %*c %*d %*d %*d %*d %*d %u", &flags) != 1)
-        return true;
-    return !(flags & PF_FORKNOEXEC);
+    return !process_flags(monitor->launch.pid, &flags) || !(flags & PF_FORKNOEXEC);
 }
 
 static void write_started(struct monitor *monitor)

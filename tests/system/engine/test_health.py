@@ -207,6 +207,29 @@ def test_a_check_that_forks_and_hangs_goes_with_its_container(busybox: Store) ->
     assert busybox.program("rm", "-f", "aa").returncode == 0
 
 
+def test_the_end_of_a_container_is_no_failure_of_its_check(busybox: Store) -> None:
+    run(busybox, "--name", "aa", "--health-cmd", "touch /on; exec sleep 1000")
+    run(busybox, "--name", "bb", "--health-cmd", "true", "--health-interval", "1ms")
+    container, other = (sandbox.Engine().container(name) for name in ("aa", "bb"))
+    for _ in range(10):
+        wait_for("bb", lambda each: each.status == "healthy")
+        while busybox.program("exec", "aa", "test", "-e", "/on").returncode:
+            assert container.status().is_live
+
+        for each in (container, other):
+            each.kill()
+            each.wait()
+
+        health, others = container.health(), other.health()
+        assert health is not None
+        assert health.log == ()
+        assert others is not None
+        assert {result.exit_code for result in others.log} == {0}
+        os.unlink(f"{container.folder}/upper/on")
+        for each in (container, other):
+            busybox.program("start", each.name)
+
+
 def test_nothing_is_checked_while_paused(busybox: Store) -> None:
     run(busybox, "--name", "aa", "--health-cmd", "true", "--health-timeout", "1s")
     wait_for("aa", lambda each: each.status == "healthy")
