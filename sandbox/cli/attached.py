@@ -1,4 +1,4 @@
-"""One foreground run, of ``run`` and of ``start -a``: streams, terminal, signals, report."""
+"""One run in the foreground, begun here or joined: streams, terminal, signals, report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 
 class Asked(Record):
-    """How to stay with it."""
+    """How to stay with it.
+
+    Without ``proxy`` a signal ends this program as it would any other; the
+    terminal is restored before.  ``leaving_fails`` is docker's way with ``attach``:
+    the detach keys end it with an error.
+    """
 
     tty: bool = False
     stdin: bool = False
@@ -29,6 +34,7 @@ class Asked(Record):
     stderr: bool = True
     proxy: bool = True
     detach_keys: str | None = None
+    leaving_fails: bool = False
     report: str = ""
     report_file: str = ""
     cidfile: str = ""
@@ -67,8 +73,10 @@ def _with_terminal(asked: Asked, start: Start) -> int:
     from .terminal import DEFAULT_DETACH_KEYS, RawMode, Relay, window_size
 
     keys = DEFAULT_DETACH_KEYS if asked.detach_keys is None else asked.detach_keys
-    numbers = (*PROXIED, WINDOW_CHANGED) if asked.proxy else (WINDOW_CHANGED,)
-    with Relay(interactive=asked.stdin, detach_keys=keys) as relay, Signals(numbers) as signals:
+    with (
+        Relay(interactive=asked.stdin, detach_keys=keys, proxy=asked.proxy) as relay,
+        Signals((*PROXIED, WINDOW_CHANGED)) as signals,
+    ):
         attachment = start(relay.stdio, window_size())
         _write_cidfile(asked, attachment)
         if asked.stdin:
@@ -78,6 +86,10 @@ def _with_terminal(asked: Asked, start: Start) -> int:
             record = relay.serve(attachment, signals)
     if record is None:
         attachment.close()
+        if relay.left_by:
+            return 128 + relay.left_by
+        if asked.leaving_fails:
+            raise Failure("read escape sequence")
         return 0
     return _end(asked, attachment, record)
 

@@ -206,6 +206,19 @@ COMMANDS: dict[str, Entry] = {
         ),
         ("sandbox start job", "sandbox start -ai job"),
     ),
+    "attach": (
+        "[OPTIONS] CONTAINER",
+        "Attach local standard input, output, and error streams to a running container",
+        1,
+        1,
+        "running",
+        (
+            ("detach-keys", "", "string", "Override the key sequence for detaching a container"),
+            ("no-stdin", "", "", "Do not attach STDIN"),
+            ("sig-proxy", "", "", "Proxy all received signals to the process (default true)"),
+        ),
+        ("sandbox attach web", "sandbox attach --detach-keys ctrl-x,x web"),
+    ),
     "exec": (
         "[OPTIONS] CONTAINER COMMAND [ARG...]",
         "Execute a command in a running container",
@@ -644,6 +657,7 @@ COMMANDS: dict[str, Entry] = {
 # The nouns: what `sandbox container ls` and its kin are short for.
 NOUNS: dict[str, dict[str, str]] = {
     "container": {
+        "attach": "attach",
         "commit": "commit",
         "create": "create",
         "diff": "diff",

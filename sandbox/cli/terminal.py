@@ -31,9 +31,13 @@ _DRAIN_MS = 1000
 class Relay:
     """Two pipes for the monitor, and the loop that serves them.  Closed on leaving the scope."""
 
-    def __init__(self, *, interactive: bool, detach_keys: str = DEFAULT_DETACH_KEYS) -> None:
+    def __init__(
+        self, *, interactive: bool, detach_keys: str = DEFAULT_DETACH_KEYS, proxy: bool = True
+    ) -> None:
         self._keys = DetachKeys(detach_keys)
         self._interactive = interactive
+        self._proxy = proxy
+        self.left_by = 0
         self._open: list[int] = []
 
     def __enter__(self) -> Relay:
@@ -63,7 +67,11 @@ class Relay:
         return self._their_in, self._their_out, self._their_out
 
     def serve(self, attachment: Attachment, signals: Signals) -> ExitRecord | None:
-        """Carry bytes until the end of the run; None when the person detached."""
+        """Carry bytes until the end of the run; None when the person detached.
+
+        Where signals are not passed on, one of them is a reason to leave, too:
+        ``left_by`` is then its number.
+        """
         # The monitor has its own copies: with ours closed the end of the output is seen.
         self._close(self._their_in)
         self._close(self._their_out)
@@ -84,8 +92,11 @@ class Relay:
                 for number in signals.take():
                     if number == WINDOW_CHANGED:
                         attachment.resize(*window_size())
-                    else:
+                    elif self._proxy:
                         attachment.signal(number)
+                    else:
+                        self.left_by = number
+                        return None
             if self._out in ready:
                 self._carry_output()
             if self._in in ready:
@@ -97,9 +108,9 @@ class Relay:
                     self._close(self._in)
                 elif typed:
                     passed, is_detached = self._keys.feed(typed)
+                    pending = self._feed(passed)
                     if is_detached:
                         return None
-                    pending = self._feed(passed)
             if attachment.fileno() in ready:
                 record = attachment.poll()
                 if record is not None:
@@ -174,8 +185,10 @@ def parse_keys(text: str) -> bytes:
         letter = part.removeprefix("ctrl-")
         if part.startswith("ctrl-") and len(letter) == 1 and letter in "@[\\]^_":
             keys.append(b"\x00\x1b\x1c\x1d\x1e\x1f"["@[\\]^_".index(letter)])
-        elif part.startswith("ctrl-") and len(letter) == 1 and "a" <= letter.lower() <= "z":
-            keys.append(ord(letter.lower()) - 96)
+        elif part.startswith("ctrl-") and len(letter) == 1 and "a" <= letter <= "z":
+            keys.append(ord(letter) - 96)
+        elif part == "DEL":
+            keys.append(127)
         elif len(part) == 1 and part.isascii():
             keys.append(ord(part))
         else:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..monitor.logs import LogEntry
     from ..paths import Paths
     from ..state.containers import ContainerRecord
+    from .attaching import Client
     from .engine import Engine
     from .keywords import ExecKeywords
     from .launching import Launching, StartAs
@@ -195,6 +196,24 @@ class Container:
         if not self.auto_remove:
             write_enforcement(self.folder, launching.enforcement)
         return Attachment(self, launch, launching.enforcement)
+
+    def attach(
+        self,
+        stdio: tuple[int, int, int],
+        *,
+        stdin: bool = False,
+        size: tuple[int, int] | None = None,
+    ) -> Client:
+        """Join the streams of a running container to these descriptors, until `Attachment.close`.
+
+        With ``stdin``, what can be read from the first one is its input, if it
+        was made with ``interactive``.  A reader that is too slow misses output
+        rather than hold up the container.  ``size`` (rows, columns) is told to
+        its terminal.  Raises `WrongStatus` when it does not run or stands still.
+        """
+        from . import attaching
+
+        return attaching.attach(self, stdio, stdin=stdin, size=size)
 
     def wait(self) -> ExitRecord:
         """Wait until it does not run, and say how its last run ended."""

@@ -15,6 +15,7 @@ from ..oci import imageconfig
 from ..oci.imageconfig import ImageConfig
 from ..record import Record
 from ..runtime.defaults import MASKED_PATHS, READONLY_PATHS
+from .options import restart_policy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def inspect_container(container: Container, *, with_size: bool = False) -> dict[
         "HostsPath": f"{container.folder}/hosts",
         "LogPath": container.log_path if options.log_driver != "none" else "",
         "Name": f"/{container.name}",
-        "RestartCount": 0,
+        "RestartCount": status.restarts,
         "Driver": "overlay2",
         "Platform": "linux",
         "MountLabel": "",
@@ -276,7 +277,7 @@ def _bind(mount: VolumeMount) -> str:
 
 
 def _host_config(options: RunOptions) -> dict[str, Json]:
-    policy, _, most = options.restart.partition(":")
+    policy, most = restart_policy(options.restart)
     binds: list[Json] = [_bind(mount) for mount in options.volume if mount.kind != "tmpfs"]
     tmpfs: dict[str, Json] = {each.target: ",".join(each.options) for each in options.tmpfs}
     return {
@@ -293,7 +294,7 @@ def _host_config(options: RunOptions) -> dict[str, Json]:
         "PortBindings": {},
         "RestartPolicy": {
             "Name": policy,
-            "MaximumRetryCount": int(most) if most.isdigit() else 0,
+            "MaximumRetryCount": most,
         },
         "AutoRemove": options.rm,
         "VolumeDriver": "",

@@ -24,10 +24,11 @@ from ..errors import (
 )
 from ..monitor import client
 from ..record import Record
-from ..runtime.launch import Disk, ExitCommand, Group, LaunchSettings, Log, RootMount
+from ..runtime.launch import Disk, ExitCommand, Group, LaunchSettings, Log, Restart, RootMount
 from ..state import lock
 from ..state.document import remove_file
 from . import disk, etc, journal
+from .options import restart_policy
 from .result import Enforced
 from .root import Root
 from .templates import Kind, Template, kind_of, places_of
@@ -334,6 +335,7 @@ class Launching:
                 with_launcher=with_launcher,
                 exit_command=settle_command(paths, self.record.id) if options.rm else None,
                 health=self._check_of_health(groups, spec),
+                restart=_restart(options),
                 init=options.init,
                 seccomp=seccomp_filter(self.engine, options, spec),
             ),
@@ -381,6 +383,13 @@ def settle_command(paths: Paths, container_id: str) -> ExitCommand:
     return ExitCommand(
         argv=(sys.executable, "-ISc", code, paths.root, paths.run, container_id, *places)
     )
+
+
+def _restart(options: RunOptions) -> Restart | None:
+    if options.restart in ("", "no"):
+        return None
+    policy, most = restart_policy(options.restart)
+    return Restart(policy=policy, max=most)
 
 
 def _scaled(seconds: float | None, factor: int) -> int:

@@ -18,11 +18,20 @@ from .units import parse_duration, parse_size
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
+    from typing import Any, Literal, TypeAlias
+
+    RestartPolicy: TypeAlias = Literal["no", "on-failure", "always", "unless-stopped"]
 
 MINIMUM_MEMORY = 6 << 20
 DEFAULT_PIDS_LIMIT = 2048
 DEFAULT_SHM_SIZE = 64 << 20
+_RESTART_POLICIES: dict[str, RestartPolicy] = {
+    "": "no",
+    "no": "no",
+    "on-failure": "on-failure",
+    "always": "always",
+    "unless-stopped": "unless-stopped",
+}
 
 
 class InvalidOption(UsageError):
@@ -252,7 +261,8 @@ def check_together(options: RunOptions) -> None:
             )
     if options.cpu_shares is not None and options.cpu_shares < 0:
         raise UsageError("shares: invalid argument")
-    if options.rm and options.restart != "no":
+    policy, _most = restart_policy(options.restart)
+    if options.rm and policy != "no":
         raise UsageError("conflicting options: cannot specify both --restart and --rm")
     if options.pids_limit is not None and options.pids_limit < -1:
         raise UsageError(f"pids limit {options.pids_limit} is out of range")
@@ -265,6 +275,25 @@ def check_together(options: RunOptions) -> None:
         )
     if options.name is not None:
         check_container_name(options.name)
+
+
+def restart_policy(text: str) -> tuple[RestartPolicy, int]:
+    """The policy's name, and the most restarts (0 is any number), of ``on-failure:3``."""
+    name, colon, most = text.partition(":")
+    if colon and not name:
+        raise UsageError("invalid restart policy format: no policy provided before colon")
+    policy = _RESTART_POLICIES.get(name)
+    if policy is None:
+        raise UsageError(f"invalid restart policy '{name}'")
+    digits = most.removeprefix("-")
+    if most and not (digits.isascii() and digits.isdigit()):
+        raise UsageError("invalid restart policy format: maximum retry count must be an integer")
+    count = int(most or "0")
+    if count and policy != "on-failure":
+        raise UsageError(f"maximum retry count cannot be used with restart policy '{name}'")
+    if count < 0:
+        raise UsageError("maximum retry count cannot be negative")
+    return policy, count
 
 
 def check_container_name(name: str) -> None:

@@ -8,7 +8,7 @@ watches any more (exited, and how is unknown); else it never ran (created).
 from __future__ import annotations
 
 from ..monitor import exitrecord
-from ..record import Record
+from ..record import Record, replace
 from ..state.document import read_bytes
 from ..state.lock import is_held
 from . import journal
@@ -36,6 +36,7 @@ class Status(Record):
     exit_code: int | None = None
     signal: int | None = None
     error: str = ""
+    restarts: int = 0
     record: ExitRecord | None = None
     verdict: str = ""
     detail: str = ""
@@ -53,9 +54,8 @@ def status_of(paths: Paths, container_id: str) -> Status:
     if is_held(f"{live}/alive"):
         started = read_started(live)
         if started is not None:
-            pid, started_ns, is_checked = started
             word = PAUSED if _is_frozen(paths, container_id) else RUNNING
-            return Status(word=word, pid=pid, started_ns=started_ns, is_checked=is_checked)
+            return replace(started, word=word)
         if is_held(f"{live}/alive"):
             return Status(word=CREATED)
     try:
@@ -98,14 +98,15 @@ def of_record(record: ExitRecord) -> Status:
         exit_code=record.exit_code,
         signal=record.signal,
         error=UNKNOWN_END if verdict == exitrecord.UNKNOWN else "",
+        restarts=record.restarts or 0,
         record=record,
         verdict=verdict,
         detail=detail,
     )
 
 
-def read_started(live: str) -> tuple[int, int, bool] | None:
-    """Process id, time of the start, and whether its health is checked: the ``started`` file."""
+def read_started(live: str) -> Status | None:
+    """What the monitor's ``started`` file tells: process id, start, restarts, health checks."""
     try:
         text = read_bytes(f"{live}/started").decode("ascii", "replace")
     except FileNotFoundError:
@@ -113,8 +114,18 @@ def read_started(live: str) -> tuple[int, int, bool] | None:
     facts = dict(line.partition(" ")[::2] for line in text.splitlines())
     if not facts.get("pid", "").isdigit():
         return None
-    started = facts.get("started_ns", "0")
-    return int(facts["pid"]), int(started) if started.isdigit() else 0, "health" in facts
+    return Status(
+        word=RUNNING,
+        pid=int(facts["pid"]),
+        started_ns=_number(facts, "started_ns"),
+        restarts=_number(facts, "restarts"),
+        is_checked="health" in facts,
+    )
+
+
+def _number(facts: dict[str, str], name: str) -> int:
+    text = facts.get(name, "")
+    return int(text) if text.isdigit() else 0
 
 
 def _is_frozen(paths: Paths, container_id: str) -> bool:

@@ -82,7 +82,11 @@ def settle_locked(paths: Paths, container_id: str) -> None:
         if not os.path.exists(f"{folder}/exit"):
             replace_bytes(
                 f"{folder}/exit",
-                exitrecord.lost(started_ns=entry.started_ns, finished_ns=time.time_ns()),
+                exitrecord.lost(
+                    started_ns=entry.started_ns,
+                    finished_ns=time.time_ns(),
+                    boot_id=entry.boot_id,
+                ),
             )
         journal.close(paths, container_id)
     journal.clear_live(paths, container_id)

@@ -285,6 +285,11 @@ class Control:
         """Readable when the container is over."""
         return _open(self._socket).fileno()
 
+    @property
+    def ended(self) -> ExitRecord | None:
+        """The container's end, if the monitor has told of it by now."""
+        return self._record
+
     def signal(self, number: int, *, stop: bool = False) -> None:
         """Send a signal to init; `WrongStatus` when it has ended.
 

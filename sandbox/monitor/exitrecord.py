@@ -94,6 +94,7 @@ class ExitRecord(Record):
     killed_ns: int | None = None
     user_signal: int | None = None
     stopping: int | None = None
+    boot_id: str = ""
     restarts: int | None = None
 
     stdout_bytes: int | None = None
@@ -140,7 +141,7 @@ class ExitRecord(Record):
     sources: tuple[tuple[str, str], ...] = ()
 
 
-_TEXTS = frozenset(("status", "kill_reason", "syscall", "path", "reason"))
+_TEXTS = frozenset(("status", "kill_reason", "boot_id", "syscall", "path", "reason"))
 _FIELDS = frozenset(ExitRecord._fields) - {"sources"}
 _SOURCE = "_source"
 
@@ -169,9 +170,10 @@ def parse(text: bytes) -> ExitRecord:
     return ExitRecord(sources=tuple(sources), **values)
 
 
-def lost(*, started_ns: int, finished_ns: int) -> bytes:
+def lost(*, started_ns: int, finished_ns: int, boot_id: str = "") -> bytes:
     """The record that is written for a monitor that went without one."""
-    return b"version 1\nstatus lost\nstarted_ns %d\nfinished_ns %d\n" % (started_ns, finished_ns)
+    text = f"version 1\nstatus lost\nstarted_ns {started_ns}\nfinished_ns {finished_ns}\n"
+    return f"{text}boot_id {boot_id}\n".encode() if boot_id else text.encode()
 
 
 def _unescape(value: str) -> str:

@@ -12,7 +12,8 @@
  *     wait                     no answer of its own: the end is told to everybody
  *
  * Answers are "ok", or "error ERRNO TEXT".  Unasked, everybody gets "exited\n<record>" in the end,
- * and the launcher before it "started\n<facts>" or "failed\n<record>".
+ * and the launcher before it "started\n<facts>" or "failed\n<record>".  Who is attached gets the
+ * record of that run alone, also when the restart policy starts another one.
  */
 #ifndef SANDBOX_CONTROL_H
 #define SANDBOX_CONTROL_H

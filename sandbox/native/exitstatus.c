@@ -95,6 +95,7 @@ size_t ending_text(const struct ending *ending, const struct account *account,
         line(&text, "started_ns %lld\nwall_ns %lld\n", (long long)ending->started_ns,
              (long long)ending->wall_ns);
     line(&text, "finished_ns %lld\n", (long long)ending->finished_ns);
+    line_string(&text, "boot_id", ending->boot_id);
     if (ending->kill_reason != NULL)
         line(&text, "kill_reason %s\nkill_signal %d\nkilled_ns %lld\n", ending->kill_reason,
              SIGKILL, (long long)ending->killed_ns);

@@ -10,6 +10,7 @@
 #include "launch.h"
 
 #define EXIT_TEXT 8192
+#define BOOT_ID 40 /* of the text and its end */
 
 #define KILL_WALL_TIMEOUT "wall_timeout"
 #define KILL_CPU_TIMEOUT "cpu_timeout"
@@ -32,7 +33,8 @@ struct ending {
     const char *kill_reason;            /* the first kill of our own; NULL is none */
     int64_t killed_ns;                  /* CLOCK_REALTIME */
     int user_signal;                    /* the last that a client asked for; 0 is none */
-    bool stopping;                      /* ... in order to stop the container */
+    bool stopping;                      /* ... in order to stop the container, also between runs */
+    char boot_id[BOOT_ID];              /* of the boot it started in; empty: never started */
     uint64_t stdout_bytes, stderr_bytes, undelivered_bytes, log_dropped_bytes;
     int restarts;
 };

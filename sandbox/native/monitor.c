@@ -366,6 +366,18 @@ static bool wants_restart(const struct monitor *monitor)
            ending->wait_status != 0;
 }
 
+/* Who was attached saw this run, and does not wait for the next one. */
+static void tell_attached(struct monitor *monitor)
+{
+    static const char word[] = "exited\n";
+    const size_t length = sizeof(word) - 1;
+    memcpy(monitor->message, word, length);
+    size_t size = ending_text(&monitor->ending, &monitor->account, monitor->message + length);
+    for (int i = LAUNCHER + 1; i < CONTROL_PEERS; i++)
+        if (streams_dismiss(&monitor->streams, i))
+            control_send(&monitor->control, i, monitor->message, length + size);
+}
+
 /* All output of one run is where it belongs: the end, or a rest before the next run. */
 static void run_ended(struct monitor *monitor)
 {
@@ -382,6 +394,7 @@ static void run_ended(struct monitor *monitor)
         monitor->phase = OVER;
         return;
     }
+    tell_attached(monitor);
     if (ending->wall_ns >= BACKOFF_RESET_NS)
         monitor->backoff_ns = 0;
     monitor->backoff_ns = monitor->backoff_ns == 0 ? BACKOFF_FIRST_NS : monitor->backoff_ns * 2;
@@ -404,10 +417,10 @@ static bool has_executed(const struct monitor *monitor)
 
 static void write_started(struct monitor *monitor)
 {
-    char boot_id[40] = "";
+    char *boot_id = monitor->ending.boot_id;
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
     if (fd >= 0) {
-        ssize_t n = read(fd, boot_id, 36);
+        ssize_t n = read(fd, boot_id, BOOT_ID - 4);
         boot_id[n > 0 ? n : 0] = '\0';
         close(fd);
     }
@@ -559,11 +572,11 @@ static int signal_by_client(struct monitor *monitor, const struct request *reque
         return -EINVAL;
     if (request->stop || number == SIGKILL)
         end_rest(monitor);
+    monitor->ending.stopping |= request->stop;
     if (monitor->phase >= DRAINING)
         return request->stop ? 0 : -ESRCH; /* to stop what has ended is no error */
     if (number > 0)
         monitor->ending.user_signal = number;
-    monitor->ending.stopping |= request->stop;
     /* As from a terminal: who interrupts an exec means what it started, too. */
     if (is_exec(monitor) && monitor->phase == RUNNING &&
         (number == SIGHUP || number == SIGINT || number == SIGQUIT || number == SIGTERM))
@@ -578,6 +591,7 @@ static int signal_by_client(struct monitor *monitor, const struct request *reque
 static int kill_by_client(struct monitor *monitor)
 {
     end_rest(monitor);
+    monitor->ending.stopping = true;
     if (monitor->phase >= DRAINING)
         return 0;
     monitor->ending.user_signal = SIGKILL;

@@ -562,14 +562,29 @@ void streams_close(struct streams *streams)
     close_fd(&streams->terminal);
 }
 
+static void client_finish(struct streams *streams, struct stream_client *client)
+{
+    for (int s = 0; s < 2; s++)
+        if (client->lossy && client->sinks[s].port.fd >= 0 && client->sinks[s].missed > 0)
+            sink_offer(streams, &client->sinks[s], "", 0);
+    client_close(client);
+}
+
+bool streams_dismiss(struct streams *streams, int owner)
+{
+    bool found = false;
+    for (int i = 0; i < STREAM_CLIENTS; i++) {
+        if (!streams->clients[i].used || streams->clients[i].owner != owner)
+            continue;
+        client_finish(streams, &streams->clients[i]);
+        found = true;
+    }
+    return found;
+}
+
 void streams_finish(struct streams *streams)
 {
-    for (int i = 0; i < STREAM_CLIENTS; i++) {
-        struct stream_client *client = &streams->clients[i];
-        for (int s = 0; s < 2 && client->used; s++)
-            if (client->lossy && client->sinks[s].port.fd >= 0 && client->sinks[s].missed > 0)
-                sink_offer(streams, &client->sinks[s], "", 0);
-        if (client->used)
-            client_close(client);
-    }
+    for (int i = 0; i < STREAM_CLIENTS; i++)
+        if (streams->clients[i].used)
+            client_finish(streams, &streams->clients[i]);
 }

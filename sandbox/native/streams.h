@@ -88,6 +88,9 @@ int streams_resize(struct streams *streams, int64_t rows, int64_t columns);
 /* Add a client; keeps (closes in the end) each fd that is not -1, also on failure. */
 int streams_attach(struct streams *streams, int owner, const int fds[3], int64_t flags);
 void streams_detach(struct streams *streams, int owner);
+/* The run that this client was attached to is over: tell it what it missed, and let it go.
+ * Returns whether there was such a client. */
+bool streams_dismiss(struct streams *streams, int owner);
 
 /* No more input for the container. */
 void streams_close_input(struct streams *streams);

@@ -47,11 +47,12 @@ def _attached(call: Call) -> int:
     from ..attached import Asked, stay
 
     container = call.engine.container(call.arguments[0])
+    tty = container.options.tty
+    stdin = bool(call.options.get("interactive")) and container.options.interactive
+    asked = Asked(tty=tty, stdin=stdin, detach_keys=call.options.get("detach_keys"))
     if container.status().is_live:
-        raise Failure(f"container {container.name} is running: it cannot be attached to by start")
-    asked = Asked(
-        tty=container.options.tty,
-        stdin=bool(call.options.get("interactive")) and container.options.interactive,
-        detach_keys=call.options.get("detach_keys"),
-    )
+        return stay(
+            asked,
+            lambda stdio, size: container.attach(stdio, stdin=stdin, size=size if tty else None),
+        )
     return stay(asked, lambda stdio, size: container.start(stdio, size=size))
