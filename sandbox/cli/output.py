@@ -47,6 +47,15 @@ def error(text: str) -> None:
     write(text + "\n", fd=2)
 
 
+def agreed(warning: str) -> bool:
+    """Ask on stdin whether to go on, in docker's words; no answer is a no."""
+    write(f"WARNING! {warning}\nAre you sure you want to continue? [y/N] ")
+    try:
+        return input().strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
 def table(rows: Sequence[Sequence[str]], *, narrowest: int = 10) -> str:
     """Columns at least ten wide, three blanks apart; the last one is not padded."""
     widths: list[int] = []

@@ -17,7 +17,8 @@ _INTERVAL_S = 0.1
 class Progress:
     """Call it with what, done and total; the line is gone when the scope is left."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, unit: str = "layers") -> None:
+        self._unit = unit
         self._is_shown = not quiet and os.isatty(2)
         self._parts: dict[str, tuple[int, int]] = {}
         self._next = 0.0
@@ -46,6 +47,6 @@ class Progress:
     def _draw(self) -> None:
         done = sum(part[0] for part in self._parts.values())
         total = sum(part[1] for part in self._parts.values())
-        text = f"{len(self._parts)} layers: {output.size(done)} of {output.size(total)}"
+        text = f"{len(self._parts)} {self._unit}: {output.size(done)} of {output.size(total)}"
         self._width = max(self._width, len(text))
         output.write("\r" + text.ljust(self._width), fd=2)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cgroups import Layout
 
     from ..image.archive import Loaded
+    from ..image.check import Checked
     from ..image.store import Image, ImageStore
     from ..image.transfer import Pulled, Pushed, Remote
     from ..state.containers import ContainerRecord
@@ -306,6 +307,29 @@ class Engine:
         from ..image.saving import save
 
         save(self.store, names, out, progress=progress)
+
+    def check_images(
+        self,
+        names: Iterable[str] = (),
+        *,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Checked:
+        """Verify these images again, or the whole store: blobs by their digests, trees by blobs."""
+        from ..image.check import check
+
+        chosen = [self.store.resolve(name) for name in names]
+        return check(self.store, chosen or None, progress=progress)
+
+    def prune_images(
+        self, is_wanted: Callable[[Image], bool] = lambda _image: True, *, unused: bool = False
+    ) -> tuple[tuple[str, ...], tuple[str, ...], int]:
+        """Remove images without a name, or all that no container uses.
+
+        Returns the names taken, the ids removed (images' and layers') and the bytes freed.
+        """
+        from .images import prune
+
+        return prune(self, is_wanted, unused=unused)
 
     def history(self, name: str) -> tuple[Step, ...]:
         """The steps that an image says it was made by, the last one first."""

@@ -9,6 +9,9 @@ from ..state import containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..image.store import Image
     from ..state.containers import ContainerRecord
     from .engine import Engine
 
@@ -57,6 +60,31 @@ def remove_image(engine: Engine, name: str, *, force: bool) -> tuple[tuple[str, 
             )
     gone = store.delete(image.id, in_use=image.layers if users else ())
     return gone.untagged, image.id
+
+
+def prune(
+    engine: Engine, is_wanted: Callable[[Image], bool], *, unused: bool = False
+) -> tuple[tuple[str, ...], tuple[str, ...], int]:
+    """Remove the wanted ones of those without a name, or of all that no container uses.
+
+    Returns the names taken away, the ids removed, images' and layers', and the bytes of
+    the layers.  What nothing needs at all goes with them.
+    """
+    untagged: list[str] = []
+    deleted: list[str] = []
+    freed = 0
+    for image in engine.images():
+        if (image.names and not unused) or not is_wanted(image) or users_of(engine, image.id):
+            continue
+        gone = engine.store.delete(image.id)
+        untagged += gone.untagged
+        deleted += gone.deleted
+        freed += sum(
+            layer.unpacked_bytes
+            for layer in image.layer_records
+            if layer.chain_id in gone.deleted[1:]
+        )
+    return tuple(untagged), tuple(deleted), freed
 
 
 def users_of(engine: Engine, image_id: str) -> list[ContainerRecord]:

@@ -27,12 +27,14 @@ from ..oci import digest as digests
 from ..oci import imageconfig
 from ..oci.descriptor import Descriptor
 from ..oci.manifest import Manifest
+from ..paths import Paths
 from ..record import Record, replace
 from .implied import settle_implied
 from .staging import Staging, Turn, full_store
 from .store import (
     VERSION,
     Image,
+    ImageStore,
     Layer,
     blobs_of,
     image_document,
@@ -51,7 +53,6 @@ if TYPE_CHECKING:
     from ..oci.imageconfig import ImageDocument
     from ..oci.reference import Reference
     from .sources import Part
-    from .store import ImageStore
 
     Progress = Callable[[str, int, int], None]
 
@@ -130,6 +131,17 @@ def ingest(
     if work.has_replaced:
         store.sweep_staging()
     return image_id
+
+
+def unpack_anew(
+    image: Image, layers: Sequence[LayerInput], staging: Staging, *, threads: int = THREADS
+) -> tuple[str, ...]:
+    """Unpack all layers of an image into staging, verified, and take nothing in; their trees."""
+    # A store that has nothing, so that nothing is taken for known.
+    nothing = ImageStore(Paths(root=f"{staging.path}/nothing", run=staging.path))
+    work = _Ingest(nothing, staging, None, threads, None)
+    staged = work._stage_all(layers, tuple(layer.diff_id for layer in image.layer_records))
+    return tuple(f"{item.folder}/tree" for item in staged)
 
 
 class _Ingest:

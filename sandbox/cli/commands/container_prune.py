@@ -28,21 +28,10 @@ def run(call: Call) -> int:
             container.created_ns < moment for moment in until_ns
         )
 
-    if not options.get("force") and not _agreed():
+    if not options.get("force") and not output.agreed("This will remove all stopped containers."):
         return 0
     removed, freed = prune(call.engine, is_wanted)
     if removed:
         output.write("Deleted Containers:\n" + "".join(f"{each}\n" for each in removed) + "\n")
     output.line(f"Total reclaimed space: {output.size(freed, digits=4)}")
     return 0
-
-
-def _agreed() -> bool:
-    output.write(
-        "WARNING! This will remove all stopped containers.\n"
-        "Are you sure you want to continue? [y/N] "
-    )
-    try:
-        return input().strip().lower() in ("y", "yes")
-    except EOFError:
-        return False

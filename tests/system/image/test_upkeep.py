@@ -1,0 +1,115 @@
+"""image prune and image fsck as programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+import requires
+from conftest import Store
+from kit import archives
+
+import sandbox
+
+pytestmark = [requires.root]
+
+
+def ran(store: Store, *arguments: str, code: int = 0, stdin: bytes = b"") -> str:
+    done = store.program(*arguments, stdin=stdin)
+    assert done.returncode == code, done.stderr.decode()
+    return done.stdout.decode()
+
+
+@pytest.fixture
+def small(store: Store, tmp_path: Path) -> Store:
+    (tmp_path / "small.tar").write_bytes(archives.small().oci_archive())
+    ran(store, "load", "-i", str(tmp_path / "small.tar"))
+    return store
+
+
+def test_a_prune_takes_images_without_a_name_alone(small: Store, tmp_path: Path) -> None:
+    (tmp_path / "root.tar").write_bytes(archives.small().tars[0])
+    dangling = ran(small, "import", str(tmp_path / "root.tar")).strip()
+    engine = sandbox.Engine()
+
+    out = ran(small, "image", "prune", "-f")
+
+    assert f"deleted: {dangling}\n" in out
+    assert out.splitlines()[-1].startswith("Total reclaimed space: ")
+    assert [image.names for image in engine.images()] == [("small:latest",)]
+    assert ran(small, "image", "prune", "-f") == "Total reclaimed space: 0B\n"
+
+
+def test_a_prune_of_all_spares_what_a_container_uses(busybox: Store, tmp_path: Path) -> None:
+    (tmp_path / "small.tar").write_bytes(archives.small().oci_archive())
+    ran(busybox, "load", "-i", str(tmp_path / "small.tar"))
+    ran(busybox, "create", "--name", "user", "busybox", "true")
+
+    out = ran(busybox, "image", "prune", "-a", "-f")
+
+    assert "untagged: small:latest\n" in out
+    assert [image.names for image in sandbox.Engine().images()] == [("busybox:latest",)]
+    ran(busybox, "rm", "user")
+
+
+def test_a_prune_asks_and_takes_no_answer_for_a_no(small: Store) -> None:
+    out = ran(small, "image", "prune", "-a")
+
+    assert out.startswith("WARNING! This will remove all images without at least one container")
+    assert len(sandbox.Engine().images()) == 1
+
+
+def test_a_whole_store_has_no_problem(small: Store) -> None:
+    assert ran(small, "image", "fsck").endswith(": no problems\n")
+
+
+def test_a_flipped_byte_of_any_blob_is_found(small: Store) -> None:
+    chance = random.Random(20)
+    for blob in sorted((small.root / "blobs" / "sha256").iterdir()):
+        whole = blob.read_bytes()
+        place = chance.randrange(len(whole))
+        blob.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+
+        out = ran(small, "image", "fsck", code=1)
+
+        assert out.startswith(f"{blob}: its bytes have the digest sha256:")
+        blob.write_bytes(whole)
+    assert ran(small, "image", "fsck").endswith(": no problems\n")
+
+
+def test_a_missing_blob_is_found(small: Store) -> None:
+    blob = max((small.root / "blobs" / "sha256").iterdir(), key=lambda path: path.stat().st_size)
+    blob.unlink()
+
+    found = json.loads(ran(small, "image", "fsck", "--format", "json", code=1))
+
+    assert [(each["What"], each["Problem"]) for each in found["Problems"]] == [
+        (str(blob), "is missing")
+    ]
+    assert found["Problems"][0]["Images"] == [sandbox.Engine().image("small").id]
+
+
+@pytest.mark.parametrize("how", ["content", "mode", "time", "more", "less"])
+def test_a_tree_that_is_not_what_its_blob_holds_is_found(small: Store, how: str) -> None:
+    tree = Path(sandbox.Engine().image("small").layers[0])
+    file = next(path for path in sorted(tree.rglob("*")) if path.is_file() and path.stat().st_size)
+    status = file.stat()
+    if how == "content":
+        file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    elif how == "mode":
+        file.chmod(status.st_mode ^ 0o001)
+    elif how == "time":
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    elif how == "more":
+        (file.parent / "zzz").touch()
+    else:
+        file.unlink()
+
+    out = ran(small, "image", "fsck", code=1)
+
+    assert out.startswith(f"{tree}: is not what its blob holds: /")
+    assert os.listdir(small.root / "staging") == []
