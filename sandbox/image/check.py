@@ -20,6 +20,7 @@ from threading import Thread
 from ..errors import DamagedDocument, SandboxError
 from ..layer.pack import OVERLAY, OVERLAY_ROOTLESS, pack_layer
 from ..record import Record
+from .implied import take_times
 from .ingest import LayerInput, unpack_anew
 from .sources import Part
 from .staging import Staging, full_store
@@ -136,11 +137,12 @@ def _tree_problems(store: ImageStore, image: Image, verified: set[str]) -> list[
                 raise
             said = error.message if isinstance(error, SandboxError) else str(error)
             return [Problem(what=f"image {image.id}", problem=said, images=(image.id,))]
-        for layer, tree in zip(image.layer_records, trees, strict=True):
+        for layer, (tree, implied) in zip(image.layer_records, trees, strict=True):
             if layer.chain_id in verified:
                 continue
             verified.add(layer.chain_id)
             kept = store.layer_path(layer.chain_id)
+            take_times(tree, implied, kept)
             if _archive_digest(tree) != _archive_digest(kept):
                 where = _first_difference(tree, kept, staging.path)
                 problems.append(

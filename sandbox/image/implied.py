@@ -31,6 +31,24 @@ def settle_implied(layers: Sequence[tuple[str, Sequence[str]]]) -> None:
             _settle(tree, _parts(name), lower)
 
 
+def take_times(tree: str, implied: Sequence[str], model: str) -> None:
+    """Give implied folders the times that they have in another copy of the tree.
+
+    Where no lower layer has them, their times are those of the unpacking.
+    """
+    for name in implied:
+        fd, _ = _find(tree, _parts(name))
+        other, _ = _find(model, _parts(name))
+        try:
+            if fd >= 0 and other >= 0:
+                status = os.fstat(other)
+                os.utime(_by_handle(fd), ns=(status.st_atime_ns, status.st_mtime_ns))
+        finally:
+            for each in (fd, other):
+                if each >= 0:
+                    os.close(each)
+
+
 def _settle(tree: str, parts: list[str], lower: list[str]) -> None:
     for path in lower:
         found, hidden = _find(path, parts)

@@ -135,13 +135,16 @@ def ingest(
 
 def unpack_anew(
     image: Image, layers: Sequence[LayerInput], staging: Staging, *, threads: int = THREADS
-) -> tuple[str, ...]:
-    """Unpack all layers of an image into staging, verified, and take nothing in; their trees."""
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Unpack all layers of an image into staging, verified, and take nothing in.
+
+    Returns their trees, each with its implied folders (see ``implied``).
+    """
     # A store that has nothing, so that nothing is taken for known.
     nothing = ImageStore(Paths(root=f"{staging.path}/nothing", run=staging.path))
     work = _Ingest(nothing, staging, None, threads, None)
     staged = work._stage_all(layers, tuple(layer.diff_id for layer in image.layer_records))
-    return tuple(f"{item.folder}/tree" for item in staged)
+    return tuple((f"{item.folder}/tree", item.implied) for item in staged)
 
 
 class _Ingest:
