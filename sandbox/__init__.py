@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .engine.options import InvalidOption, RunOptions, Ulimit, VolumeMount
     from .engine.result import Enforced, ExecResult, RunResult
     from .engine.status import Status
+    from .engine.volumes import Volume
     from .errors import (
         AccessDenied,
         Conflict,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         StoreFull,
         UnsafeArchive,
         UsageError,
+        VolumeNotFound,
         WrongPlatform,
         WrongStatus,
     )
@@ -62,7 +64,8 @@ _ERRORS = (
     "AccessDenied Conflict ContainerNotFound DamagedArchive DamagedDocument DigestMismatch "
     "ExecFailed HostLacks ImageError ImageNotFound InvalidReference LaunchFailed LimitUnavailable "
     "MonitorLost NameInUse NetworkNotFound NotFound ObjectInUse RegistryError RunFailed "
-    "SandboxError StoreError StoreFull UnsafeArchive UsageError WrongPlatform WrongStatus"
+    "SandboxError StoreError StoreFull UnsafeArchive UsageError VolumeNotFound WrongPlatform "
+    "WrongStatus"
 ).split()
 _HOMES = {
     "Attachment": "engine.container",
@@ -81,6 +84,7 @@ _HOMES = {
     "RunResult": "engine.result",
     "Status": "engine.status",
     "Ulimit": "engine.options",
+    "Volume": "engine.volumes",
     "VolumeMount": "engine.options",
     **dict.fromkeys(_ERRORS, "errors"),
 }
@@ -127,7 +131,9 @@ __all__ = [
     "Ulimit",
     "UnsafeArchive",
     "UsageError",
+    "Volume",
     "VolumeMount",
+    "VolumeNotFound",
     "WrongPlatform",
     "WrongStatus",
     "__version__",

@@ -4,7 +4,7 @@
       UsageError                    an argument that cannot be meant
         InvalidReference            not an image reference
       NotFound
-        ImageNotFound  ContainerNotFound  NetworkNotFound
+        ImageNotFound  ContainerNotFound  NetworkNotFound  VolumeNotFound
       Conflict                      something has the name, or is in use
         NameInUse  ObjectInUse
       WrongStatus                   not now: the container is in another state
@@ -93,6 +93,13 @@ class NetworkNotFound(NotFound):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"network {name} not found", name=name)
+
+
+class VolumeNotFound(NotFound):
+    """No volume by that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"get {name}: no such volume", name=name)
 
 
 class Conflict(SandboxError):

@@ -93,6 +93,11 @@ class Paths(Record):
         return f"{self.root}/certs.d"
 
     @property
+    def volumes(self) -> str:
+        """One folder a volume."""
+        return f"{self.root}/volumes"
+
+    @property
     def mount_points(self) -> str:
         """The lowest layer of every root: empty places for what is always mounted."""
         return f"{self.root}/mountpoints"
@@ -110,6 +115,10 @@ class Paths(Record):
     def container(self, container_id: str) -> str:
         """The folder of one container."""
         return f"{self.root}/containers/{container_id}"
+
+    def volume(self, name: str) -> str:
+        """The folder of one volume."""
+        return f"{self.root}/volumes/{name}"
 
     def live_container(self, container_id: str) -> str:
         """The run folder of one container."""

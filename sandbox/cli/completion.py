@@ -22,7 +22,7 @@ _VALUES = {
     "restart": ("no", "on-failure", "always", "unless-stopped"),
     "pull": ("missing", "never"),
     "log-driver": ("file", "none"),
-    "type": ("container", "image"),
+    "type": ("container", "image", "volume"),
     "report": ("text", "json"),
     "signal": ("HUP", "INT", "KILL", "QUIT", "TERM", "USR1", "USR2"),
     "format": ("json", "table"),
@@ -164,6 +164,8 @@ def _named(kind: str) -> list[str]:
     try:
         if kind in ("container", "running", "object"):
             found += [each.name for each in engine.containers(all=kind != "running")]
+        if kind in ("volume", "object"):
+            found += [each.name for each in engine.volumes()]
         if kind in ("image", "object"):
             found += [name for image in engine.images() for name in image.names]
     except (SandboxError, OSError):

@@ -204,9 +204,9 @@ class _Selection:
         if name == "label":
             return all(has_label(dict(container.labels), value) for value in values)
         if name == "name":
-            return any(_matches(value.removeprefix("/"), container.name) for value in values)
+            return any(matches(value.removeprefix("/"), container.name) for value in values)
         if name == "id":
-            return any(_matches(value, container.id) for value in values)
+            return any(matches(value, container.id) for value in values)
         if name == "status":
             return container.status().word in values
         if name == "exited":
@@ -234,7 +234,8 @@ def has_label(labels: dict[str, str], wanted: str) -> bool:
     return key in labels and (not equals or labels[key] == value)
 
 
-def _matches(pattern: str, text: str) -> bool:
+def matches(pattern: str, text: str) -> bool:
+    """Docker's name filter: the pattern is found somewhere in the text."""
     # A regular expression with docker; `re` costs as much as the interpreter's start.
     if not set(pattern) & set(".^$*+?{}[]\\|()"):
         return pattern in text

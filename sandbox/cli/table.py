@@ -28,7 +28,7 @@ UNBOUNDED = -1
 REPEATED = ("list", "filter", "mount", "ulimit", "map")
 
 # Other spellings of a flag.
-SPELLINGS = {"net": "network", "dns-opt": "dns-option", "volumes": "volume"}
+SPELLINGS = {"net": "network", "dns-opt": "dns-option"}
 
 GLOBAL_FLAGS: tuple[Flag, ...] = (
     ("root", "", "string", "Folder that keeps images and containers (SANDBOX_ROOT)"),
@@ -136,6 +136,7 @@ _CREATE_FLAGS: tuple[Flag, ...] = (
     ("uts", "", "string", "UTS namespace to use (host)"),
     ("volatile", "", "", "Never wait for the disk: the writable layer is lost in a crash"),
     ("volume", "v", "list", "Bind mount a volume"),
+    ("volumes-from", "", "list", "Mount volumes from the specified container(s)"),
     ("workdir", "w", "string", "Working directory inside the container"),
 )
 
@@ -166,7 +167,7 @@ _NO_TRUNC: Flag = ("no-trunc", "", "", "Don't truncate output")
 _TIME: Flag = ("time", "", "int", "")
 
 # verb: (positionals, summary, fewest, most arguments, what they are, flags, examples).
-# What they are, for the completion: "container", "running", "image", "object", "file",
+# What they are, for the completion: "container", "running", "image", "volume", "object", "file",
 # "image command" (an image, then anything), "running command".
 COMMANDS: dict[str, Entry] = {
     "run": (
@@ -404,14 +405,14 @@ COMMANDS: dict[str, Entry] = {
     ),
     "inspect": (
         "[OPTIONS] NAME|ID [NAME|ID...]",
-        "Return low-level information on containers and images",
+        "Return low-level information on containers, images and volumes",
         1,
         UNBOUNDED,
         "object",
         (
             ("format", "f", "string", "Format output using a Go template, or 'json'"),
             ("size", "s", "", "Display total file sizes if the type is container"),
-            ("type", "", "string", "Only inspect objects of the given type (container, image)"),
+            ("type", "", "string", "Only inspect objects of the type (container, image, volume)"),
         ),
         (
             "sandbox inspect web",
@@ -638,6 +639,69 @@ COMMANDS: dict[str, Entry] = {
         (),
         ("sandbox tag busybox mine:1",),
     ),
+    "volume create": (
+        "[OPTIONS] [VOLUME]",
+        "Create a volume",
+        0,
+        1,
+        "",
+        (
+            ("driver", "d", "string", "Specify volume driver name (local)"),
+            ("label", "", "list", "Set metadata for a volume"),
+            ("opt", "o", "map", "Set driver specific options (type, o, device)"),
+        ),
+        (
+            "sandbox volume create data",
+            "sandbox volume create --opt type=none --opt o=bind --opt device=/srv/data data",
+        ),
+    ),
+    "volume inspect": (
+        "[OPTIONS] VOLUME [VOLUME...]",
+        "Display detailed information on one or more volumes",
+        1,
+        UNBOUNDED,
+        "volume",
+        (("format", "f", "string", "Format output using a Go template, or 'json'"),),
+        (
+            "sandbox volume inspect data",
+            "sandbox volume inspect -f '{{.Mountpoint}}' data",
+        ),
+    ),
+    "volume ls": (
+        "[OPTIONS]",
+        "List volumes",
+        0,
+        0,
+        "",
+        (
+            ("filter", "f", "filter", "Provide filter values (dangling, driver, label, name)"),
+            _FORMAT,
+            ("quiet", "q", "", "Only display volume names"),
+        ),
+        ("sandbox volume ls", "sandbox volume ls -q -f dangling=true"),
+    ),
+    "volume prune": (
+        "[OPTIONS]",
+        "Remove unused local volumes",
+        0,
+        0,
+        "",
+        (
+            ("all", "a", "", "Remove all unused volumes, not just anonymous ones"),
+            ("filter", "", "filter", "Provide filter values (label=NAME[=VALUE])"),
+            ("force", "f", "", "Do not prompt for confirmation"),
+        ),
+        ("sandbox volume prune", "sandbox volume prune -af"),
+    ),
+    "volume rm": (
+        "[OPTIONS] VOLUME [VOLUME...]",
+        "Remove one or more volumes",
+        1,
+        UNBOUNDED,
+        "volume",
+        (("force", "f", "", "Force the removal of one or more volumes"),),
+        ("sandbox volume rm data",),
+    ),
     "doctor": (
         "[OPTIONS]",
         "Say what this host can do, and how to mend what it cannot",
@@ -721,12 +785,22 @@ NOUNS: dict[str, dict[str, str]] = {
         "tag": "tag",
     },
     "system": {"info": "info"},
+    "volume": {
+        "create": "volume create",
+        "inspect": "volume inspect",
+        "list": "volume ls",
+        "ls": "volume ls",
+        "prune": "volume prune",
+        "remove": "volume rm",
+        "rm": "volume rm",
+    },
 }
 
 SUMMARIES = {
     "container": "Manage containers",
     "image": "Manage images",
     "system": "Manage this engine",
+    "volume": "Manage volumes",
 }
 
 

@@ -192,6 +192,7 @@ class Container:
         except BaseException:
             if self.auto_remove:
                 sweep.discard(self._paths, self.id, self.name)
+                sweep.remove_volumes(self._paths, self._record)
             raise
         if not self.auto_remove:
             write_enforcement(self.folder, launching.enforcement)
@@ -279,8 +280,10 @@ class Container:
             sweep.settle(self._paths, self.id)
 
     def remove(self, *, force: bool = False, volumes: bool = False) -> None:
-        """Remove the container and its writable layer; with ``force`` a running one too."""
-        del volumes  # Anonymous volumes belong to the container's folder and go with it.
+        """Remove the container and its writable layer; with ``force`` a running one too.
+
+        With ``volumes`` those without a name go too, unless another container has them.
+        """
         if self.status().is_live:
             self._end_by_force(force)
         try:
@@ -292,6 +295,8 @@ class Container:
                 self._end_by_force(force)
             sweep.settle_locked(self._paths, self.id)
             sweep.discard(self._paths, self.id, self.name)
+        if volumes:
+            sweep.remove_volumes(self._paths, self._record)
 
     def pause(self) -> None:
         """Freeze all of its processes.  `WrongStatus` when it is paused or does not run."""
@@ -586,6 +591,8 @@ class Attachment:
                 sweep.settle_locked(paths, container.id)
             if container.auto_remove and os.path.isdir(container.folder):
                 sweep.discard(paths, container.id, container.name)
+        if container.auto_remove:
+            sweep.remove_volumes(paths, container._record)
         return written
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..errors import DamagedDocument, SandboxError, UsageError
+from ..errors import DamagedDocument, SandboxError, UsageError, VolumeNotFound
 from ..paths import Paths
 from ..record import replace
 from ..state import containers, lock, names
@@ -20,7 +20,7 @@ from .status import status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any, BinaryIO
 
     from cgroups import Layout
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .result import RunResult
     from .status import Status
     from .templates import Templates
+    from .volumes import Volume
 
 __all__ = ["Engine"]
 
@@ -133,6 +134,11 @@ class Engine:
         self.prepare()
         sweep.sweep(self.paths)
         root = Root.of_options(self, options)
+        if options.has_volumes or options.volumes_from or root.config.volumes:
+            # Most containers have none.
+            from .volumes import resolve
+
+            options = resolve(self, options, root.config)
         container_id = containers.new_id()
         record = containers.ContainerRecord(
             id=container_id,
@@ -159,11 +165,13 @@ class Engine:
                 launching.record = record
             launching.make_folders()
             containers.write(self.paths, record, durable=not options.rm)
+            launching.make_volumes(is_new=True)
         except BaseException:
             if held is not None:
                 held.close()
             names.release(self.paths, record.name, container_id)
             sweep.delete_tree(self.paths.containers, container_id)
+            sweep.remove_volumes(self.paths, record)
             raise
         return Container(self, record), launching, held
 
@@ -276,6 +284,69 @@ class Engine:
         """Take back whatever the dead left."""
         sweep.sweep(self.paths, everything=True)
         self.store.sweep_staging()
+
+    # Volumes
+
+    def volumes(self) -> tuple[Volume, ...]:
+        """All volumes, by name.  One whose document is damaged is left out."""
+        from .volumes import listing
+
+        return tuple(listing(self)[0])
+
+    def volume(self, name: str) -> Volume:
+        """The volume of this name.  `VolumeNotFound`, or `DamagedDocument`."""
+        from ..state import volumes
+        from .volumes import Volume
+
+        return Volume(self, volumes.read(self.paths, name))
+
+    def create_volume(
+        self,
+        name: str = "",
+        *,
+        driver: str = "local",
+        labels: Mapping[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> Volume:
+        """Make a volume, or find the one that has the name; without one it gets 64 random digits.
+
+        ``options`` are the driver's: ``type=none``, ``o=bind`` and ``device=FOLDER`` make
+        a name for a folder of the host.
+        """
+        from .volumes import create
+
+        return create(self, name, driver=driver, labels=labels or {}, options=options or {})
+
+    def remove_volume(self, name: str, *, force: bool = False) -> None:
+        """Remove a volume with everything in it; with ``force`` a missing one is no error.
+
+        Raises `ObjectInUse` with the containers that have it, running or not.
+        """
+        from .volumes import remove
+
+        try:
+            remove(self.paths, name)
+        except VolumeNotFound:
+            if not force:
+                raise
+
+    def prune_volumes(
+        self,
+        *,
+        all: bool = False,  # noqa: A002 - docker's word
+        labels: Iterable[str] = (),
+    ) -> tuple[tuple[str, ...], int]:
+        """Remove the anonymous volumes that no container has, or ``all`` such volumes.
+
+        ``labels`` are ``KEY`` or ``KEY=VALUE``, and all of them must be there.  Returns the
+        names, and the bytes they took.
+        """
+        from .volumes import has_labels, prune
+
+        wanted = tuple(labels)
+        return prune(
+            self, lambda each: (all or each.is_anonymous) and has_labels(each.labels, wanted)
+        )
 
     # Images
 

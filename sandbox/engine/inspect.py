@@ -278,7 +278,11 @@ def _bind(mount: VolumeMount) -> str:
 
 def _host_config(options: RunOptions) -> dict[str, Json]:
     policy, most = restart_policy(options.restart)
-    binds: list[Json] = [_bind(mount) for mount in options.volume if mount.kind != "tmpfs"]
+    binds: list[Json] = [
+        _bind(mount)
+        for mount in options.volume
+        if mount.kind != "tmpfs" and not mount.anonymous and not mount.inherited
+    ]
     tmpfs: dict[str, Json] = {each.target: ",".join(each.options) for each in options.tmpfs}
     return {
         "Binds": binds or None,
@@ -298,7 +302,7 @@ def _host_config(options: RunOptions) -> dict[str, Json]:
         },
         "AutoRemove": options.rm,
         "VolumeDriver": "",
-        "VolumesFrom": None,
+        "VolumesFrom": _words(options.volumes_from),
         "CapAdd": _words(options.cap_add),
         "CapDrop": _words(options.cap_drop),
         "CgroupnsMode": "private",
@@ -460,6 +464,10 @@ def _config(container: Container, image: Image | None) -> dict[str, Json]:
         check = healthcheck_of(options, ImageConfig() if image is None else image.config)
         if check is not None:
             made["Healthcheck"] = check.document()
+    unnamed = [each.target for each in options.volume if each.anonymous and not each.inherited]
+    if unnamed:
+        of_image = image.config.volumes if image is not None else ()
+        made["Volumes"] = {path: {} for path in (*of_image, *unnamed)}
     if options.stop_signal:
         made["StopSignal"] = options.stop_signal
     if options.stop_timeout is not None:

@@ -68,6 +68,7 @@ class RunKeywords(TypedDict, total=False):
     tmpfs: Words | Mapping[str, str] | None
     volume: Words | Mapping[str, str | Mapping[str, str]] | None
     volumes: Words | Mapping[str, str | Mapping[str, str]] | None
+    volumes_from: Words | None
     mount: Words | None
     mounts: Words | None
     device: Words | None

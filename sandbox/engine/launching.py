@@ -130,6 +130,14 @@ class Launching:
             self._be_like_the_root_below(f"{folder}/upper")
         etc.write(folder, self.options, self.hostname)
 
+    def make_volumes(self, *, is_new: bool = False) -> None:
+        """The volumes that are not there yet; those of a new container are filled if empty."""
+        if self.options.has_volumes:
+            from .volumes import make_ready
+
+            durable = not self.options.rm
+            make_ready(self.engine, self.options, self.root, is_new=is_new, durable=durable)
+
     def _be_like_the_root_below(self, upper: str) -> None:
         """The root's mode and owner are the uppermost layer's: make them the image's."""
         below = os.stat(self.root.lowers[0])
@@ -152,6 +160,7 @@ class Launching:
         """
         engine, container_id = self.engine, self.record.id
         engine.prepare()
+        self.make_volumes()
         try:
             os.mkdir(self.live, 0o700)
         except FileExistsError:

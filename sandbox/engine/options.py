@@ -55,6 +55,11 @@ class VolumeMount(Record):
     size_bytes: int | None = None
     mode: int | None = None
     create_source: bool = False  # -v makes a missing folder, --mount refuses
+    nocopy: bool = False  # an empty volume stays so, whatever the image has there
+    labels: tuple[tuple[str, str], ...] = ()  # of the volume, if it is made
+    driver_options: tuple[tuple[str, str], ...] = ()
+    anonymous: bool = False  # the volume was made for this container, without a name
+    inherited: bool = False  # by --volumes-from
 
 
 class Ulimit(Record):
@@ -124,6 +129,7 @@ class RunOptions(Record):
     volatile: bool | None = None  # None: for --rm runs
     tmpfs: tuple[VolumeMount, ...] = ()
     volume: tuple[VolumeMount, ...] = ()
+    volumes_from: tuple[str, ...] = ()
     device: tuple[str, ...] = ()
     shm_size: int = DEFAULT_SHM_SIZE
     storage_size: int | None = None  # bytes of the writable layer
@@ -163,6 +169,11 @@ class RunOptions(Record):
             or self.health_start_period_s
             or self.health_start_interval_s
         )
+
+    @property
+    def has_volumes(self) -> bool:
+        """Something is mounted that this engine keeps."""
+        return any(mount.kind == "volume" for mount in self.volume)
 
 
 # The plural and short forms that people use in Python.
@@ -309,6 +320,23 @@ def check_container_name(name: str) -> None:
         raise UsageError(
             f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
         )
+
+
+def check_volume_name(name: str) -> None:
+    """Refuse what is no volume name, in docker's words."""
+    if len(name) == 1:
+        raise UsageError(
+            f"create {name}: volume name is too short, "
+            "names should be at least two alphanumeric characters"
+        )
+    if not (name[:1].isalnum() and name.isascii() and all(c.isalnum() or c in "_.-" for c in name)):
+        raise UsageError(
+            f'create {name}: "{name}" includes invalid characters for a local volume name, only '
+            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. '
+            "If you intended to pass a host directory, use absolute path"
+        )
+    if len(name) > 255:
+        raise UsageError(f"create {name}: volume name is too long, over 255 characters")
 
 
 def _text(_option: str, value: Any) -> str:
@@ -535,8 +563,12 @@ def _volumes(option: str, value: Any) -> tuple[VolumeMount, ...]:
         kind = "bind" if source.startswith("/") else "volume"
         _absolute_target(text, target, kind)
         unknown = [w for w in words if w not in _BIND_WORDS | {"ro", "rw", "z", "Z", "nocopy"}]
+        if kind == "bind":
+            unknown += [word for word in words if word == "nocopy"]
         if unknown:
             raise UsageError(f"invalid volume specification: '{text}': invalid mode: {unknown[0]}")
+        if kind == "volume" and source:
+            check_volume_name(source)
         found.append(
             VolumeMount(
                 kind=kind,
@@ -545,6 +577,7 @@ def _volumes(option: str, value: Any) -> tuple[VolumeMount, ...]:
                 readonly="ro" in words,
                 options=tuple(word for word in words if word in _BIND_WORDS),
                 create_source=True,
+                nocopy="nocopy" in words,
             )
         )
     return tuple(found)
@@ -571,9 +604,15 @@ def _tmpfs(option: str, value: Any) -> tuple[VolumeMount, ...]:
 def parse_mount(text: str) -> VolumeMount:
     """One ``--mount type=bind,src=…,dst=…[,readonly][,bind-propagation=…]``."""
     values: dict[str, str] = {}
-    for part in text.split(","):
+    repeated: dict[str, list[tuple[str, str]]] = {"volume-label": [], "volume-opt": []}
+    for part in _comma_separated(text):
         key, equals, value = part.partition("=")
-        values[key.strip().lower()] = value if equals else "true"
+        key = key.strip().lower()
+        if key in repeated:
+            name, _, item = value.partition("=")
+            repeated[key].append((name, item))
+        else:
+            values[key] = value if equals else "true"
     kind = values.pop("type", "volume")
     source = values.pop("source", values.pop("src", ""))
     target = ""
@@ -594,7 +633,22 @@ def parse_mount(text: str) -> VolumeMount:
         options.append("idmap")
     size = values.pop("tmpfs-size", None)
     mode = values.pop("tmpfs-mode", None)
-    values.pop("volume-nocopy", None)
+    of_volumes = [*(key for key in values if key.startswith("volume-"))]
+    of_volumes += [key for key, pairs in repeated.items() if pairs]
+    if of_volumes and kind != "volume":
+        raise InvalidOption(
+            "mount", text, f"cannot mix 'volume-*' options with mount type '{kind}'"
+        )
+    nocopy = values.pop("volume-nocopy", "false") not in ("false", "0")
+    driver = values.pop("volume-driver", "local") or "local"
+    if "volume-subpath" in values:
+        raise UsageError("volume-subpath is not supported", hint="mount the whole volume")
+    if kind == "volume":
+        from .volumes import check_driver  # only who mounts a volume pays for it
+
+        if source:
+            check_volume_name(source)
+        check_driver(source, driver, dict(repeated["volume-opt"]))
     if values:
         raise UsageError(f"invalid field {next(iter(values))!r} in --mount {text}")
     if kind == "bind":
@@ -613,7 +667,31 @@ def parse_mount(text: str) -> VolumeMount:
         options=tuple(options),
         size_bytes=None if size is None else parse_size(size),
         mode=None if mode is None else int(mode, 8),
+        nocopy=nocopy,
+        labels=tuple(repeated["volume-label"]),
+        driver_options=tuple(repeated["volume-opt"]),
     )
+
+
+def _comma_separated(text: str) -> list[str]:
+    """The fields of one line of CSV: one in double quotes may hold commas."""
+    fields, rest = [], text
+    while True:
+        if rest.startswith('"'):
+            end = rest.find('"', 1)
+            while end >= 0 and rest[end + 1 : end + 2] == '"':
+                end = rest.find('"', end + 2)
+            if end < 0 or rest[end + 1 : end + 2] not in ("", ","):
+                raise InvalidOption("mount", text, 'extraneous or missing " in quoted-field')
+            fields.append(rest[1:end].replace('""', '"'))
+            rest = rest[end + 1 :]
+        else:
+            field, comma, after = rest.partition(",")
+            fields.append(field)
+            rest = comma + after
+        if not rest:
+            return fields
+        rest = rest[1:]
 
 
 def _storage(option: str, value: Any) -> int | None:
@@ -665,7 +743,7 @@ _PARSERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
         name: (name, _words)
         for name in (
             "group_add uidmap gidmap cap_add cap_drop security_opt device add_host dns "
-            "dns_search dns_option allow_unenforced"
+            "dns_search dns_option allow_unenforced volumes_from"
         ).split()
     },
     **{

@@ -263,15 +263,16 @@ def _mounts(engine: Engine, options: RunOptions, root: Root, folder: str) -> tup
             for path in (engine.paths.root, engine.paths.run)
             if os.path.isdir(path)
         ]
+    is_mapped = bool(id_maps(options)[0])
     for each in (*options.volume, *options.tmpfs):
-        found.append(_mount(engine, each))
+        found.append(_mount(engine, each, is_mapped=is_mapped))
     if options.ipc == "host":
         found.append(Mount(destination="/dev/shm", type="bind", source="/dev/shm", options=bound))
     # The last one with a target wins, as with docker's -v over --mount.
     return tuple({each.destination: each for each in found}.values())
 
 
-def _mount(engine: Engine, volume: VolumeMount) -> Mount:
+def _mount(engine: Engine, volume: VolumeMount, *, is_mapped: bool) -> Mount:
     if normalize(volume.target) == "/proc":
         # What writes below /proc is told by it what it is; runc's words.
         raise UsageError('"/proc" cannot be mounted because it is not of type proc')
@@ -290,32 +291,30 @@ def _mount(engine: Engine, volume: VolumeMount) -> Mount:
             options=(*defaults_first, *words),
         )
     source = volume.source
+    asked = volume.options
     if volume.kind == "volume":
-        source = _volume_folder(engine, source)
+        from .volumes import device_of
+
+        device = device_of(engine.paths, volume)
+        if device:
+            source = device[0]
+            asked = (*device[1:], *asked)
+        else:
+            source = f"{engine.paths.volume(source)}/_data"
+            if is_mapped:
+                # Its owners are kept as the image's are: in the container's ids.
+                asked = ("idmap", *asked)
     elif not os.path.lexists(source):
         if not volume.create_source:
             raise UsageError(
                 f'invalid mount config for type "bind": bind source path does not exist: {source}'
             )
         etc.make_folder(source, 0o755)
-    asked = volume.options
     if not any(word in ("bind", "rbind") for word in asked):
         words.append("rbind")
     if not any(word.removeprefix("r") in ("shared", "slave", "private") for word in asked):
         words.append("rprivate")
     return Mount(destination=volume.target, type="bind", source=source, options=(*words, *asked))
-
-
-def _volume_folder(engine: Engine, name: str) -> str:
-    from .options import check_container_name
-
-    if not name:
-        raise UsageError("anonymous volumes are not supported", hint="name the volume")
-    check_container_name(name)
-    folder = f"{engine.paths.root}/volumes/{name}/_data"
-    if not os.path.isdir(folder):
-        etc.make_folder(folder, 0o755)
-    return folder
 
 
 def resources_of(options: RunOptions) -> Resources:

@@ -19,10 +19,15 @@ from ..state import containers, lock, names, tree
 from ..state.document import replace_bytes
 from . import journal
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..state.containers import ContainerRecord
+
 MOST_AT_ONCE = 256
 PATIENCE_S = 10.0  # for a monitor that answers, and has much to end
 STUCK_S = 3.0
 TRASH = "removed-"
+VOLUME = "volume-"  # being made or filled, while its lock is held
 
 
 def sweep(paths: Paths, *, everything: bool = False) -> None:
@@ -97,6 +102,7 @@ def settle_locked(paths: Paths, container_id: str) -> None:
             return
         if record.auto_remove:
             discard(paths, record.id, record.name)
+            remove_volumes(paths, record)
 
 
 def end(paths: Paths, container_id: str) -> None:
@@ -140,6 +146,24 @@ def discard(paths: Paths, container_id: str, name: str) -> None:
     except FileNotFoundError:
         return
     delete_tree(paths.staging, trash)
+
+
+def remove_volumes(paths: Paths, record: ContainerRecord) -> None:
+    """Remove what was made for a container that is gone: its volumes without a name."""
+    found = volumes_of(record)
+    if found:
+        from .volumes import remove_unused
+
+        remove_unused(paths, found)
+
+
+def volumes_of(record: ContainerRecord) -> list[str]:
+    """The volumes without a name in a container's document."""
+    if "volume" not in record.options:
+        return []
+    from ..state.volumes import mounted_by  # most containers have no volume at all
+
+    return mounted_by(record.options, anonymous=True)
 
 
 def empty(folder: str) -> None:
@@ -218,10 +242,11 @@ def _sweep_containers(paths: Paths) -> None:
                     continue
                 if is_over or names.owner(paths, record.name) != container_id:
                     discard(paths, container_id, record.name)
+                    remove_volumes(paths, record)
 
 
 def _sweep_trash(paths: Paths) -> None:
-    """Trees of removed containers that nobody finished deleting."""
+    """Trees of removed containers and volumes, and half made volumes, that nobody goes on with."""
     try:
         found = os.listdir(paths.staging)
     except FileNotFoundError:
@@ -229,6 +254,11 @@ def _sweep_trash(paths: Paths) -> None:
     for name in found:
         if name.startswith(TRASH):
             delete_tree(paths.staging, name)
+        elif name.startswith(VOLUME):
+            held = _try_take(f"{paths.staging}/{name}/lock")
+            if held is not None:
+                with held:
+                    delete_tree(paths.staging, name)
 
 
 def _try_take(path: str) -> lock.Lock | None:

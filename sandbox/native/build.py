@@ -29,10 +29,12 @@ SOURCES = (
     "sparse.c",
     "inflate.c",
     "tree.c",
+    "copytree.c",
+    "layerview.c",
     "inroot.c",
     "filter.c",
 )
-LIBRARIES = ("isal", "zstd", "crypto", "seccomp")
+LIBRARIES = ("isal", "zstd", "crypto", "seccomp", "pthread")
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Werror")
 HARDENING = (
     "-O2",
@@ -115,6 +117,9 @@ int pack_tree(const struct pack_options *, struct progress *, struct pack_result
 
 int tree_remove(int dir, const char *name);
 int tree_size(int dir, uint64_t *bytes, uint64_t *inodes);
+int tree_copy(int from, int to, bool durable);
+int tree_move(int from, int to);
+int layer_view(const char *const *layers, size_t count);
 int inroot_open(int root, const char *path, int flags, unsigned int mode);
 
 struct filter_condition { uint32_t argument; uint32_t op; uint64_t value; uint64_t value2; };
@@ -139,8 +144,10 @@ uint32_t filter_architecture(const char *name);
 """
 
 PREAMBLE = """
+#include "sandbox/native/copytree.h"
 #include "sandbox/native/filter.h"
 #include "sandbox/native/inroot.h"
+#include "sandbox/native/layerview.h"
 #include "sandbox/native/pack.h"
 #include "sandbox/native/tree.h"
 #include "sandbox/native/unpack.h"

@@ -261,6 +261,40 @@ def tree_size(dir_fd: int) -> tuple[int, int]:
     return size[0], inodes[0]
 
 
+def copy_tree(from_fd: int, to_fd: int, *, durable: bool) -> None:
+    """Make the empty folder ``to_fd`` what ``from_fd`` is, with everything below it.
+
+    Owners, modes, times, extended attributes, hard links and holes are kept; devices
+    and sockets are left out; nothing is followed.
+    """
+    error = lib.tree_copy(from_fd, to_fd, durable)
+    if error < 0:
+        raise OSError(-error, os.strerror(-error))
+
+
+def move_tree(from_fd: int, to_fd: int) -> None:
+    """Move all that is in one folder into another, which then becomes what the first was.
+
+    What the other has by the same name stays.
+    """
+    error = lib.tree_move(from_fd, to_fd)
+    if error < 0:
+        raise OSError(-error, os.strerror(-error))
+
+
+def layer_view(layers: Sequence[str]) -> int:
+    """A descriptor of at least two folders merged as overlayfs does it, the top one first.
+
+    Read-only, seen by nobody else, and gone when it is closed; the descriptor is the
+    caller's.
+    """
+    texts = [ffi.new("char[]", _encoded(path)) for path in layers]
+    fd = lib.layer_view(ffi.new("char *[]", texts), len(texts))
+    if fd < 0:
+        raise OSError(-fd, os.strerror(-fd), layers[0])
+    return fd
+
+
 _ACTIONS = {
     "SCMP_ACT_KILL": 0x00000000,
     "SCMP_ACT_KILL_THREAD": 0x00000000,

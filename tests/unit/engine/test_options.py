@@ -7,6 +7,7 @@ from sandbox.engine.options import (
     RunOptions,
     Ulimit,
     VolumeMount,
+    check_volume_name,
     options_document,
     options_from_document,
     parse_mount,
@@ -139,11 +140,39 @@ def test_mount_reads_its_fields() -> None:
     assert parse_mount("type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=700").size_bytes == 1 << 20
 
 
+def test_a_volume_mount_reads_its_fields() -> None:
+    text = (
+        "src=data,dst=/d,volume-nocopy,volume-label=a=b,volume-label=c,"
+        'volume-opt=type=none,"volume-opt=o=bind,ro",volume-opt=device=/srv'
+    )
+
+    assert parse_mount(text) == VolumeMount(
+        kind="volume",
+        source="data",
+        target="/d",
+        nocopy=True,
+        labels=(("a", "b"), ("c", "")),
+        driver_options=(("type", "none"), ("o", "bind,ro"), ("device", "/srv")),
+    )
+    with pytest.raises(InvalidOption, match=r"cannot mix 'volume-\*' options"):
+        parse_mount("type=tmpfs,dst=/t,volume-label=a")
+    with pytest.raises(InvalidOption, match="quoted-field"):
+        parse_mount('src=data,dst=/d,"volume-label=a')
+
+
+@pytest.mark.parametrize("name", ["a", "../up", "a/b", "-a", "a b", "ä1", "n" * 256])
+def test_a_name_that_no_volume_can_have_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=r"^create "):
+        check_volume_name(name)
+
+
 def test_options_survive_their_document() -> None:
     parsed = options(
         memory="64m",
         env={"A": "1"},
-        volume=["/a:/b:ro"],
+        volume=["/a:/b:ro", "/anonymous"],
+        mount=["src=v1,dst=/v,volume-label=a=b"],
+        volumes_from=["first:ro"],
         tmpfs=["/t:size=1m"],
         ulimit=["nofile=10:20"],
         device_read_bps=["/dev/sda:1m"],

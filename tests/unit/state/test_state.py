@@ -5,16 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.errors import ContainerNotFound, DamagedDocument, NameInUse, UsageError
+from sandbox.errors import (
+    ContainerNotFound,
+    DamagedDocument,
+    NameInUse,
+    UsageError,
+    VolumeNotFound,
+)
 from sandbox.paths import Paths
-from sandbox.state import containers, lock, names, tree
+from sandbox.record import replace
+from sandbox.state import containers, lock, names, tree, volumes
 from sandbox.state.document import read_document, replace_document, set_aside
 
 
 @pytest.fixture
 def paths(tmp_path: Path) -> Paths:
     made = Paths(root=str(tmp_path / "root"), run=str(tmp_path / "run"))
-    for folder in (made.containers, made.names, made.staging):
+    for folder in (made.containers, made.names, made.staging, made.volumes):
         os.makedirs(folder)
     return made
 
@@ -175,3 +182,57 @@ def test_a_large_tree_is_left_to_the_native_module(tmp_path: Path) -> None:
         assert not tree.remove_small(fd, "tree", budget=10)
     finally:
         os.close(fd)
+
+
+def test_a_volume_is_made_once_and_read_as_it_was_written(paths: Paths) -> None:
+    wanted = volumes.VolumeRecord(
+        name="data", created_ns=5, labels=(("a", "b"),), options=(("type", "none"),), anonymous=True
+    )
+
+    assert volumes.make(paths, wanted, durable=True)
+    assert not volumes.make(paths, replace(wanted, created_ns=6), durable=False)
+
+    assert volumes.read(paths, "data") == wanted
+    assert volumes.names(paths) == ["data"]
+    assert sorted(os.listdir(paths.volume("data"))) == ["_data", "lock", "volume.json"]
+    assert os.listdir(paths.staging) == []
+    for name in ("other", "..", "../staging", "data/_data"):
+        with pytest.raises(VolumeNotFound):
+            volumes.read(paths, name)
+
+
+def test_a_volume_without_a_document_is_an_early_one(paths: Paths) -> None:
+    os.makedirs(f"{paths.volume('early')}/_data")
+
+    assert volumes.read(paths, "early").driver == "local"
+    assert not volumes.make(paths, volumes.VolumeRecord(name="early", created_ns=1), durable=False)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"version": 2, "name": "data"}', '{"version": 1, "name": "other"}']
+)
+def test_a_damaged_volume_document_is_said_to_be(paths: Paths, text: str) -> None:
+    volumes.make(paths, volumes.VolumeRecord(name="data", created_ns=5), durable=False)
+    Path(paths.volume("data"), "volume.json").write_text(text)
+
+    with pytest.raises(DamagedDocument):
+        volumes.read(paths, "data")
+
+
+def test_users_of_volumes_are_the_containers_that_name_them(paths: Paths) -> None:
+    first, second, damaged = ("a" * 64, "b" * 64, "c" * 64)
+    mount = {"kind": "volume", "source": "data", "anonymous": True}
+    bind = {"kind": "bind", "source": "other"}
+    for container_id, mounts in ((first, [mount, bind]), (second, [mount, mount]), (damaged, [])):
+        made = record(paths, container_id, f"name-{container_id[:4]}")
+        containers.write(paths, replace(made, options={"volume": mounts}), durable=False)
+    Path(paths.container(damaged), "container.json").write_text('{"source": "hidden"')
+
+    found = volumes.users(paths, ["data", "other", "hidden"])
+
+    assert {name: sorted(ids) for name, ids in found.items()} == {
+        "data": [first, second],
+        "other": [],
+        "hidden": [damaged],
+    }
+    assert volumes.mounted_by({"volume": [mount, bind]}, anonymous=True) == ["data"]
