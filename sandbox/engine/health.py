@@ -30,6 +30,8 @@ DEFAULT_TIMEOUT_NS = 30 * NS_PER_S
 DEFAULT_START_INTERVAL_NS = 5 * NS_PER_S
 DEFAULT_RETRIES = 3
 DEFAULT_SHELL = ("/bin/sh", "-c")
+# What an image may ask for by itself: the time that it takes to start a check is nobody's limit's.
+LEAST_OF_IMAGE_NS = 100 * NS_PER_MS
 # As much as the monitor takes.
 MOST_MS = 10**12
 
@@ -96,13 +98,18 @@ def compile_check(launching: Launching, groups: tuple[Group, ...], held: Spec) -
         plan = encode(ops)
     except ValueError as error:
         raise UsageError(f"too much to pass on to the health check: {error}") from error
+    interval_ns, start_interval_ns = check.interval_ns, check.start_interval_ns
+    if options.health_interval_s is None and interval_ns:
+        interval_ns = max(interval_ns, LEAST_OF_IMAGE_NS)
+    if options.health_start_interval_s is None and start_interval_ns:
+        start_interval_ns = max(start_interval_ns, LEAST_OF_IMAGE_NS)
     return Check(
         plan=plan,
-        interval_ms=_ms(check.interval_ns or DEFAULT_INTERVAL_NS),
+        interval_ms=_ms(interval_ns or DEFAULT_INTERVAL_NS),
         timeout_ms=_ms(check.timeout_ns or DEFAULT_TIMEOUT_NS),
         retries=min(check.retries or DEFAULT_RETRIES, MOST_MS),
         start_period_ms=_ms(check.start_period_ns),
-        start_interval_ms=_ms(check.start_interval_ns or DEFAULT_START_INTERVAL_NS),
+        start_interval_ms=_ms(start_interval_ns or DEFAULT_START_INTERVAL_NS),
     )
 
 

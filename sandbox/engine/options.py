@@ -402,7 +402,10 @@ def _seconds(_option: str, value: Any) -> float | None:
 
 def _health_seconds(option: str, value: Any) -> float | None:
     _refuse_negative(option, value)
-    seconds = parse_duration(value)
+    try:
+        seconds = parse_duration(value)
+    except ValueError:
+        raise ValueError(f'time: invalid duration "{value}"') from None
     if 0 < seconds < 0.001:
         what = "".join(word.capitalize() for word in option.split("_")[1:])
         raise UsageError(f"{what} in Healthcheck cannot be less than 1ms")

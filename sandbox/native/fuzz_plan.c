@@ -75,8 +75,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (op.at != op.end)
             abort();
     }
-    if (accepted && settings_read(&plan, &settings, &error) == 0)
+    if (accepted && settings_read(&plan, &settings, &error) == 0) {
         sum += sum_string(settings.id);
+        /* A plan in a plan, shorter each time. */
+        if (settings.health_plan != NULL)
+            sum += (uint64_t)LLVMFuzzerTestOneInput(settings.health_plan, settings.health_size);
+    }
     free(copy);
     return accepted;
 }

@@ -246,6 +246,27 @@ def test_nothing_is_checked_while_paused(busybox: Store) -> None:
     assert (found.status, found.log[-1].exit_code) == ("healthy", 0)
 
 
+def test_a_check_that_is_paused_in_the_middle_has_its_time_anew(
+    busybox: Store, tmp_path: Path
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    script = "touch /v/on; until test -e /v/go; do sleep 0.01; done"
+    options = ("-v", f"{here}:/v", "--health-timeout", "2s")
+    run(busybox, "--name", "aa", *options, "--health-cmd", script)
+    deadline = time.monotonic() + 20
+    while not (here / "on").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    assert busybox.program("pause", "aa").returncode == 0
+
+    time.sleep(2.5)  # longer than a check may take
+    (here / "go").touch()
+    assert busybox.program("unpause", "aa").returncode == 0
+
+    assert wait_for("aa", lambda each: each.log).log[0].exit_code == 0
+
+
 def settled(look: Callable[[], sandbox.Health | None]) -> sandbox.Health | None:
     """What stays the same for ten looks: a check that ended before the pause is written."""
     found, times = look(), 0

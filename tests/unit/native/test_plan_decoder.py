@@ -238,3 +238,19 @@ def test_decoder_survives_mutated_plans(decoder: Path) -> None:
 
     assert len(accepted) == MUTATIONS
     assert 100 < sum(accepted) < MUTATIONS
+
+
+@requires.sanitizers
+def test_a_check_s_plan_in_a_plan_is_decoded_with_the_same_distrust(decoder: Path) -> None:
+    check = plan.encode([op("enter", 0, 0), EXEC])
+    whole = plan.encode([op("health", check, 1, 1, 1, 0, 1), EXEC])
+    dice = random.Random(7)
+    start = whole.index(check)
+    broken = []
+    for _ in range(MUTATIONS // 10):
+        data = bytearray(whole)
+        data[start + dice.randrange(len(check))] = dice.randrange(256)
+        broken.append(bytes(data))
+
+    # The plan around it is a good one, whatever its bytes are.
+    assert all(_accepted(decoder, [whole, *broken]))
