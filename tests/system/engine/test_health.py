@@ -121,6 +121,22 @@ def test_health_of_a_stopped_container_is_kept_until_its_next_start(busybox: Sto
     container.kill()
 
 
+def test_health_begins_anew_after_a_restart_by_policy(busybox: Store) -> None:
+    script = "rm -f /end; until test -e /end; do sleep 0.02; done"
+    options = ("--health-cmd", "test -e /well", "--health-retries", "100000")
+    run(busybox, "--name", "aa", "--restart=always", *options, command=("sh", "-c", script))
+    assert busybox.program("exec", "aa", "touch", "/well").returncode == 0
+    wait_for("aa", lambda each: each.status == "healthy")
+
+    ending = busybox.program("exec", "aa", "sh", "-c", "rm /well; touch /end")
+    assert ending.returncode in (0, 137)  # the end of the container is its own
+
+    wait_for("aa", lambda each: each.status == "starting" and each.failing_streak > 1)
+    assert status_of(busybox, "aa").endswith(" (health: starting)")
+    assert busybox.program("exec", "aa", "touch", "/well").returncode == 0
+    wait_for("aa", lambda each: each.status == "healthy")
+
+
 def test_the_image_s_check_is_carried_out_completed_and_switched_off(busybox: Store) -> None:
     change = "HEALTHCHECK --interval=20ms --retries=1 CMD test -e /bin/busybox"
     made = busybox.program("import", "-c", change, "-", "well", stdin=tree_of_busybox())
