@@ -89,16 +89,20 @@ def commit(
             with _held(container, is_paused=is_paused):
                 return _pack(container, upper, below, fd)
 
-    return commit_layer(
-        store,
-        image,
-        write_layer,
-        config=config,
-        names=names,
-        author=author,
-        message=message,
-        created_by=" ".join(container.command),
-    )
+    try:
+        return commit_layer(
+            store,
+            image,
+            write_layer,
+            config=config,
+            names=names,
+            author=author,
+            message=message,
+            created_by=" ".join(container.command),
+        )
+    finally:
+        # Who came to settle it while it was held has gone away again.
+        sweep.settle(container._paths, container.id)
 
 
 def _held(container: Container, *, is_paused: bool) -> AbstractContextManager[None]:

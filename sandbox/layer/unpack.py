@@ -96,13 +96,16 @@ def unpack_layer(
     bounds: Bounds | None = None,
     progress: Callable[[int], None] | None = None,
     opaque_xattr: str = OPAQUE_XATTR,
+    opaque_too: str = "",
     whiteouts: Literal["overlay", "apply"] = "overlay",
     is_rootless: bool = False,
 ) -> UnpackResult:
     """Unpack the layer in ``fd`` (a file or a pipe, read to its end) below ``target_dir_fd``.
 
     Both descriptors are borrowed.  ``compression`` None goes by the first bytes.
-    Whiteouts become overlayfs' marks, or are applied to what the target holds.
+    Whiteouts become overlayfs' marks, or are applied to what the target holds; a folder
+    of which nothing below shows is marked with ``opaque_xattr``, and with ``opaque_too``
+    where the file system has such attributes.
     ``is_rootless`` ignores owners and passes over what only root may make.
     ``progress`` is called with the compressed bytes read so far, from this thread;
     when it raises, the unpacking stops.  Raises `DamagedArchive`, `UnsafeArchive`,
@@ -120,6 +123,7 @@ def unpack_layer(
                 stream=bounds.stream(),
                 tar=bounds.tar(),
                 opaque_xattr=opaque_xattr,
+                opaque_too=opaque_too,
                 is_applied=whiteouts == "apply",
                 is_rootless=is_rootless,
                 progress=counts,

@@ -56,6 +56,7 @@ class UnpackOptions:
     root: int
     flags: int
     opaque_xattr: Array
+    opaque_too: Array
 
 class UnpackResult:
     sums: StreamSums

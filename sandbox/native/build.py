@@ -82,6 +82,7 @@ struct unpack_options {
     int root;
     int flags;
     const char *opaque_xattr;
+    const char *opaque_too;
 };
 struct unpack_result {
     struct stream_sums sums;

@@ -130,6 +130,7 @@ def unpack(
     stream: StreamBounds,
     tar: TarBounds,
     opaque_xattr: str,
+    opaque_too: str,
     is_applied: bool,
     is_rootless: bool,
     progress: Progress,
@@ -137,6 +138,7 @@ def unpack(
     """Unpack a layer below ``root_fd``; both descriptors are borrowed.  Raises `Fault`."""
     options = ffi.new("struct unpack_options *")
     name = ffi.new("char[]", opaque_xattr.encode())
+    second = ffi.new("char[]", opaque_too.encode())
     _fill(options.stream, fd, compression, expected_size, stream)
     options.tar.max_path = tar.max_path
     options.tar.max_pax = tar.max_pax
@@ -148,6 +150,7 @@ def unpack(
         lib.UNPACK_ROOTLESS if is_rootless else 0
     )
     options.opaque_xattr = name
+    options.opaque_too = second if opaque_too else ffi.NULL
     result = ffi.new("struct unpack_result *")
     fault = ffi.new("struct fault *")
     if lib.unpack_layer(options, progress._counts, result, fault) < 0:

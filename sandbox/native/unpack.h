@@ -22,6 +22,7 @@ struct unpack_options {
     int root; /* borrowed */
     int flags;
     const char *opaque_xattr;
+    const char *opaque_too; /* a second one, where the file system has such; NULL */
 };
 
 struct unpack_result {

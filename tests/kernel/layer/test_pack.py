@@ -25,6 +25,7 @@ from sandbox import native
 pytestmark = [requires.root, requires.device_nodes]
 
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
+CHECKOUT = Path(__file__).parents[3]
 TRUSTED = b"trusted.overlay."
 
 
@@ -361,6 +362,48 @@ def test_a_reader_that_has_gone_is_an_error(tree: Path) -> None:
     os.close(fd)
 
     assert failure.value.errno == 32
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("driver") / "pack_driver"
+    sources = [CHECKOUT / "tests/kit/pack_driver.c"]
+    sources += [CHECKOUT / "sandbox/native" / name for name in ("pack.c", "tarwriter.c")]
+    options = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror")
+    sanitizers = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    command = ["gcc", *options, *sanitizers, f"-I{CHECKOUT}", *sources, "-o", program]
+    subprocess.run(command, check=True)
+    return program
+
+
+@requires.program("gcc")
+def test_no_tree_trips_a_sanitizer(tree: Path, tmp_path: Path, driver: Path) -> None:
+    (tree / "plain").mkdir()
+    fill(tree / "plain")
+    layer = tree / "layer"
+    layer.mkdir()
+    os.mknod(layer / "gone", stat.S_IFCHR, 0)
+    (layer / "new").mkdir()
+    os.setxattr(layer / "new", "trusted.overlay.opaque", b"y")
+    for number in range(3000):
+        (layer / f"{number * 7919 % 3000}-{'x' * (number % 200)}").touch()
+    for number in range(600):
+        (layer / "new" / f"{number}").touch()
+        os.link(layer / "new" / f"{number}", layer / f"link-{number}")
+    wrong = tree / "wrong"
+    (wrong / ".wh.x").mkdir(parents=True)
+    folders = [tree / "plain", layer, wrong, tree / "nothing", layer]
+
+    with (tmp_path / "driven").open("wb") as out:
+        done = subprocess.run(
+            [driver, TRUSTED, *folders], stdout=out, stderr=subprocess.PIPE, check=False
+        )
+
+    assert done.returncode == 0, done.stderr.decode()[-4000:]
+    kinds = [line.split()[0] for line in done.stderr.splitlines()]
+    assert kinds == [b"0", b"0", b"3", b"1", b"0"]
+    good = pack(tree / "plain", tmp_path / "a", name=b".", overlay=TRUSTED)
+    assert (tmp_path / "driven").read_bytes().startswith(good)
 
 
 def test_a_tree_that_changes_all_the_time_is_still_an_archive(tree: Path, tmp_path: Path) -> None:
