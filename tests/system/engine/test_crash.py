@@ -110,17 +110,8 @@ def test_after_a_reboot_nothing_runs_and_everything_starts_again(busybox: Store)
     container = engine.create("busybox", ["sh", "-c", "echo x >>/kept; cat /kept; sleep 1000"])
     attachment = container.start()
     time.sleep(0.1)
-    # The power goes: every process of ours is gone, and so is what was in memory.
-    os.kill(attachment.monitor_pid, signal.SIGKILL)
-    os.waitpid(attachment.monitor_pid, 0)
     attachment.close()
-    journal = busybox.root / "containers" / container.id / "launch"
-    for group in groups_of(container.id):
-        _remove_group(group)
-    journal.write_text(
-        journal.read_text().replace("boot_id ", "boot_id 00000000-0000-0000-0000-00000000000", 1)
-    )
-    shutil.rmtree(busybox.run)
+    power_off(busybox, container.id)
 
     status = container.status()
     assert (status.word, status.exit_code, status.verdict) == ("exited", None, "unknown")
@@ -130,6 +121,62 @@ def test_after_a_reboot_nothing_runs_and_everything_starts_again(busybox: Store)
     assert b"".join(entry.text for entry in container.logs()).endswith(b"x\nx\n")
     container.remove()
     engine.sweep()
+
+
+def power_off(store: Store, container_id: str) -> None:
+    """Every process of ours is gone, and so is what was in memory; the next boot is another one."""
+    kill_monitor(store, container_id)
+    journal = store.root / "containers" / container_id / "launch"
+    for group in groups_of(container_id):
+        _remove_group(group)
+    journal.write_text(
+        journal.read_text().replace("boot_id ", "boot_id 00000000-0000-0000-0000-00000000000", 1)
+    )
+    shutil.rmtree(store.run)
+
+
+def kill_monitor(store: Store, container_id: str) -> None:
+    started = (store.run / "containers" / container_id / "started").read_text()
+    pid = next(int(line.split()[1]) for line in started.splitlines() if line.startswith("monitor "))
+    os.kill(pid, signal.SIGKILL)
+    while runs(pid):
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("how", ["stop", "monitor killed", "reboot"])
+def test_a_container_that_is_started_again_is_what_it_was(busybox: Store, how: str) -> None:
+    script = "echo run $WHO; echo x >>/here; echo x >>/data/there; sleep 1000"
+    options = ("-m", "48m", "--cpus", "0.5", "-e", "WHO=me", "-l", "a=b", "-v", "kept:/data")
+    made = busybox.program("run", "-d", "--name", "same", *options, "busybox", "sh", "-c", script)
+    assert made.returncode == 0, made.stderr.decode()
+    container = sandbox.Engine().container("same")
+    wait_for_output(container, b"run me\n")
+    if how == "stop":
+        assert busybox.program("stop", "-t", "0", "same").returncode == 0
+    elif how == "monitor killed":
+        kill_monitor(busybox, container.id)
+    else:
+        power_off(busybox, container.id)
+
+    again = busybox.program("start", "same")
+
+    assert again.returncode == 0, again.stderr.decode()
+    wait_for_output(container, b"run me\nrun me\n")
+    inside = busybox.program("exec", "same", "sh", "-c", "cat /here /data/there; echo $WHO")
+    assert inside.stdout == b"x\nx\nx\nx\nme\n"
+    wanted = "{{.Name}} {{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.Config.Labels}}"
+    seen = busybox.program("inspect", "--format", wanted, "same").stdout.decode().strip()
+    assert seen == f"/same {48 << 20} 500000000 map[a:b]"
+    assert container.stats().memory_limit_bytes == 48 << 20
+    assert busybox.program("rm", "-f", "same").returncode == 0
+    sandbox.Engine().sweep()
+
+
+def wait_for_output(container: sandbox.Container, expected: bytes) -> None:
+    deadline = time.monotonic() + 20
+    while (said := b"".join(entry.text for entry in container.logs())) != expected:
+        assert time.monotonic() < deadline, said
+        time.sleep(0.02)
 
 
 def _remove_group(group: str) -> None:
@@ -142,35 +189,52 @@ def _remove_group(group: str) -> None:
             time.sleep(0.01)
 
 
+KILLED_AT_RANDOM = (
+    "create --name {name} busybox sleep 1000",
+    "run --rm --name {name} busybox sleep 0.02",
+    "run -d --name {name} busybox sleep 1000",
+    "run -d --name {name} busybox sleep 1000",
+    "start {name}",
+    "stop -t 0 {name}",
+    "restart -t 0 {name}",
+    "exec {name} sleep 0.02",
+    "exec -d {name} sleep 1000",
+    "commit {name} killed:{number}",
+    "cp {file} {name}:/tmp/copied",
+    "cp {name}:/bin/busybox {folder}",
+    "rm -f {name}",
+)
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_commands_killed_at_random_leave_nothing(busybox: Store) -> None:
+@pytest.mark.timeout(900)
+def test_commands_killed_at_random_leave_nothing(busybox: Store, tmp_path: Path) -> None:
     chance = random.Random(4711)
-    for number in range(60):
-        name = f"k{number % 3}x"
-        command = chance.choice(
-            [
-                ["run", "--rm", "--name", name, "busybox", "sleep", "0.02"],
-                ["run", "-d", "--name", name, "busybox", "sleep", "1000"],
-                ["rm", "-f", name],
-                ["stop", "-t", "0", name],
-                ["start", name],
-            ]
+    (tmp_path / "file").write_bytes(bytes(1 << 20))
+    (tmp_path / "copies").mkdir()
+    for number in range(200):
+        command = chance.choice(KILLED_AT_RANDOM).format(
+            name=f"k{number % 3}x",
+            number=number,
+            file=tmp_path / "file",
+            folder=tmp_path / "copies",
         )
         process = subprocess.Popen(
-            [program_path(), *command],
+            [program_path(), *command.split()],
             env=busybox.environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        time.sleep(chance.uniform(0.0, 0.12))
+        time.sleep(chance.uniform(0.0, 0.25))
         process.kill()
         process.wait()
 
-    done = busybox.program("ps", "-a", "-q", "--no-trunc")
-    assert done.returncode == 0, done.stderr.decode()
-    ids = done.stdout.decode().split()
+    for query in (("ps", "-a", "-q", "--no-trunc"), ("images", "-q")):
+        done = busybox.program(*query)
+        assert done.returncode == 0, done.stderr.decode()
+        assert b"damaged" not in done.stderr
+    ids = busybox.program("ps", "-a", "-q", "--no-trunc").stdout.decode().split()
     if ids:
         removed = busybox.program("rm", "-f", *ids)
         assert removed.returncode == 0, removed.stderr.decode()
@@ -178,12 +242,18 @@ def test_commands_killed_at_random_leave_nothing(busybox: Store) -> None:
     while os.listdir(busybox.run / "containers") and time.monotonic() < deadline:
         sandbox.Engine().sweep()
         time.sleep(0.05)
+    checked = busybox.program("image", "fsck")
+    assert checked.returncode == 0, checked.stdout.decode()
 
     sandbox.Engine().sweep()
     assert os.listdir(busybox.root / "containers") == []
     assert os.listdir(busybox.root / "names") == []
     assert os.listdir(busybox.root / "staging") == []
     assert os.listdir(busybox.run / "containers") == []
+    busybox_alone = busybox.program("image", "prune", "-a", "-f")
+    assert busybox_alone.returncode == 0, busybox_alone.stderr.decode()
+    for folder in ("layers", "blobs/sha256", "images/ids", "images/names"):
+        assert os.listdir(busybox.root / folder) == []
 
 
 def test_sixteen_takers_of_one_name_have_one_winner(busybox: Store) -> None:
