@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from .monitor.exitrecord import ExitRecord, Receipt
     from .monitor.health import Health, HealthResult
     from .monitor.logs import LogEntry
+    from .state.eventlog import Event
 
 __version__ = "0.1.0"
 
@@ -72,6 +73,7 @@ _HOMES = {
     "Container": "engine.container",
     "Enforced": "engine.result",
     "Engine": "engine.engine",
+    "Event": "state.eventlog",
     "ExecResult": "engine.result",
     "ExitRecord": "monitor.exitrecord",
     "Health": "monitor.health",
@@ -100,6 +102,7 @@ __all__ = [
     "DigestMismatch",
     "Enforced",
     "Engine",
+    "Event",
     "ExecFailed",
     "ExecResult",
     "ExitRecord",

@@ -1,7 +1,7 @@
 """Every path the engine owns, with root and without; nobody else spells one.
 
 <root>/                     kept: /var/lib/sandbox, or $XDG_DATA_HOME/sandbox without root
-  images/  names/  blobs/  layers/  containers/  volumes/  networks/  staging/  cache/
+  images/  names/  blobs/  layers/  containers/  volumes/  networks/  staging/  cache/  events
 <run>/                      gone after a reboot: /run/sandbox, or $XDG_RUNTIME_DIR/sandbox
   containers/<id>/          alive (lock held by the living monitor), control (socket), started
   rootfs/                   an empty folder, where each container mounts its root in its own
@@ -86,6 +86,11 @@ class Paths(Record):
     def cache(self) -> str:
         """What can be made anew: compiled seccomp filters."""
         return f"{self.root}/cache"
+
+    @property
+    def events(self) -> str:
+        """The log of what happens to all objects; ``events.1`` is the one before."""
+        return f"{self.root}/events"
 
     @property
     def certificates(self) -> str:

@@ -84,10 +84,11 @@ def _with_terminal(asked: Asked, start: Start) -> int:
                 record = relay.serve(attachment, signals)
         else:
             record = relay.serve(attachment, signals)
-    if record is None:
+    if record is None and relay.left_by:
         attachment.close()
-        if relay.left_by:
-            return 128 + relay.left_by
+        return 128 + relay.left_by
+    if record is None:
+        attachment.detach()
         if asked.leaving_fails:
             raise Failure("read escape sequence")
         return 0

@@ -711,6 +711,24 @@ COMMANDS: dict[str, Entry] = {
         (("format", "", "string", "Format output: 'table' or 'json'"),),
         ("sandbox doctor", "sandbox doctor --format json"),
     ),
+    "events": (
+        "[OPTIONS]",
+        "Get real time events from this engine",
+        0,
+        0,
+        "",
+        (
+            ("filter", "f", "filter", "Filter output based on conditions provided"),
+            ("format", "", "string", "Format the output using the given Go template, or 'json'"),
+            ("since", "", "string", "Show all events created since timestamp"),
+            ("until", "", "string", "Stream events until this timestamp"),
+        ),
+        (
+            "sandbox events",
+            "sandbox events --since 10m --until 0s --filter event=die",
+            "sandbox events --filter container=web --format '{{json .}}'",
+        ),
+    ),
     "info": (
         "[OPTIONS]",
         "Display system-wide information",
@@ -784,7 +802,7 @@ NOUNS: dict[str, dict[str, str]] = {
         "save": "save",
         "tag": "tag",
     },
-    "system": {"info": "info"},
+    "system": {"events": "events", "info": "info"},
     "volume": {
         "create": "volume create",
         "inspect": "volume inspect",

@@ -12,7 +12,7 @@ import time
 
 from ..errors import ContainerNotFound, MonitorLost, SandboxError, WrongStatus
 from ..monitor import client, exitrecord
-from ..state import lock
+from ..state import events, lock
 from .container import Attachment
 from .signals import signal_number
 from .status import EXITED, PAUSED
@@ -159,6 +159,7 @@ def _join(
     except BaseException:
         joined.close()
         raise
+    events.of_container(container._paths, container.record, "attach")
     if size is not None:
         # A program draws its screen anew when the size changes, and only then.
         rows, columns = size

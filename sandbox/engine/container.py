@@ -11,7 +11,7 @@ import time
 
 from ..errors import ContainerNotFound, MonitorLost, UsageError, WrongStatus
 from ..monitor import client, exitrecord
-from ..state import lock
+from ..state import events, lock
 from ..state.document import read_bytes, remove_file, replace_bytes
 from . import journal, sweep
 from .result import Enforced
@@ -52,6 +52,11 @@ class Container:
 
     def __repr__(self) -> str:
         return f"Container({self.id[:12]}, {self.name!r})"
+
+    @property
+    def record(self) -> ContainerRecord:
+        """Its document, as it was read."""
+        return self._record
 
     @property
     def id(self) -> str:
@@ -191,7 +196,7 @@ class Container:
             launch = launching.start(stdio, size=size, with_launcher=with_launcher)
         except BaseException:
             if self.auto_remove:
-                sweep.discard(self._paths, self.id, self.name)
+                sweep.discard(self._paths, self.id, self._record)
                 sweep.remove_volumes(self._paths, self._record)
             raise
         if not self.auto_remove:
@@ -278,6 +283,14 @@ class Container:
         if self.status().is_live:
             sweep.end(self._paths, self.id)
             sweep.settle(self._paths, self.id)
+            # In the place of a monitor that could not; see there.
+            events.of_container(self._paths, self._record, "stop")
+
+    def restart(self, timeout_s: float | None = None) -> None:
+        """Stop it, if it runs, and start it again, with nobody attached."""
+        self.stop(timeout_s)
+        self.start().close()
+        events.of_container(self._paths, self._record, "restart")
 
     def remove(self, *, force: bool = False, volumes: bool = False) -> None:
         """Remove the container and its writable layer; with ``force`` a running one too.
@@ -294,7 +307,7 @@ class Container:
             if self.status().is_live:
                 self._end_by_force(force)
             sweep.settle_locked(self._paths, self.id)
-            sweep.discard(self._paths, self.id, self.name)
+            sweep.discard(self._paths, self.id, self._record)
         if volumes:
             sweep.remove_volumes(self._paths, self._record)
 
@@ -565,6 +578,11 @@ class Attachment:
         """Let go of the run, which goes on; the second call does nothing."""
         self._launch.close()
 
+    def detach(self) -> None:
+        """Leave a run that was stayed with; it goes on."""
+        self.close()
+        events.of_container(self.container._paths, self.container.record, "detach")
+
     def abandon(self) -> None:
         """Let go of a run that ends with its launcher, and wait for that."""
         self.close()
@@ -590,7 +608,7 @@ class Attachment:
             else:
                 sweep.settle_locked(paths, container.id)
             if container.auto_remove and os.path.isdir(container.folder):
-                sweep.discard(paths, container.id, container.name)
+                sweep.discard(paths, container.id, container._record)
         if container.auto_remove:
             sweep.remove_volumes(paths, container._record)
         return written

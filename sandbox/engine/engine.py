@@ -13,14 +13,14 @@ import time
 from ..errors import DamagedDocument, SandboxError, UsageError, VolumeNotFound
 from ..paths import Paths
 from ..record import replace
-from ..state import containers, lock, names
+from ..state import containers, events, lock, names
 from . import etc, sweep
 from .container import Container
 from .status import status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any, BinaryIO
 
     from cgroups import Layout
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..image.store import Image, ImageStore
     from ..image.transfer import Pulled, Pushed, Remote
     from ..state.containers import ContainerRecord
+    from ..state.eventlog import Event
     from .container import Attachment
     from .images import Step
     from .launching import Launching, StartAs
@@ -166,6 +167,7 @@ class Engine:
             launching.make_folders()
             containers.write(self.paths, record, durable=not options.rm)
             launching.make_volumes(is_new=True)
+            events.of_container(self.paths, record, "create")
         except BaseException:
             if held is not None:
                 held.close()
@@ -258,7 +260,7 @@ class Engine:
             with lock.take(f"{self.paths.container(container_id)}/lock"):
                 sweep.end(self.paths, container_id)
                 sweep.settle_locked(self.paths, container_id)
-                sweep.discard(self.paths, container_id, "")
+                sweep.discard(self.paths, container_id)
 
     def containers(self, *, all: bool = False) -> tuple[Container, ...]:  # noqa: A002 - docker's word
         """The running containers, or all of them, newest first.
@@ -279,6 +281,31 @@ class Engine:
     def status(self, container_id: str) -> Status:
         """What the container of this full id is doing."""
         return status_of(self.paths, container_id)
+
+    def events(
+        self,
+        *,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+        filters: Mapping[str, Iterable[str]] | None = None,
+        follow: bool = False,
+    ) -> Iterator[Event]:
+        """What has happened to containers, images and volumes, oldest first.
+
+        Times are nanoseconds since the epoch.  ``follow`` waits for more, until
+        ``until_ns`` or for ever; without times it begins now.  ``filters`` are
+        docker's, by name: any of a filter's values is enough, and of labels all are
+        needed.  The log is bounded: the oldest events are gone.
+        """
+        from . import events as log
+
+        return log.read(
+            self.paths,
+            since_ns=since_ns,
+            until_ns=until_ns,
+            filters=filters or {},
+            follow=follow,
+        )
 
     def sweep(self) -> None:
         """Take back whatever the dead left."""
@@ -364,8 +391,12 @@ class Engine:
     ) -> tuple[Loaded, ...]:
         """Load every image of an archive, a layout folder, or an open descriptor."""
         from ..image.archive import load
+        from .events import log_image
 
-        return load(self.store, source, progress=progress)
+        found = load(self.store, source, progress=progress)
+        for each in found:
+            log_image(self, "load", each.image_id)
+        return found
 
     def save(
         self,
@@ -376,8 +407,10 @@ class Engine:
     ) -> None:
         """Write images as one archive that is OCI's and docker's at once; see ``load``."""
         from ..image.saving import save
+        from .events import log_image
 
-        save(self.store, names, out, progress=progress)
+        for saved in save(self.store, names, out, progress=progress):
+            log_image(self, "save", saved.image.id)
 
     def check_images(
         self,
@@ -413,8 +446,11 @@ class Engine:
     ) -> str:
         """Make an image of one layer from a tar of a root; returns its id."""
         from ..image.importing import import_rootfs
+        from .events import log_image
 
-        return import_rootfs(self.store, source, name, changes=tuple(changes), message=message)
+        made = import_rootfs(self.store, source, name, changes=tuple(changes), message=message)
+        log_image(self, "import", made)
+        return made
 
     @property
     def remote(self) -> Remote:
@@ -438,9 +474,12 @@ class Engine:
         """
         from ..image.transfer import pull
         from ..oci import reference
+        from .events import log_name
 
         name = reference.parse(ref)
-        return pull(self.store, self.remote, name, platform=platform, progress=progress)
+        pulled = pull(self.store, self.remote, name, platform=platform, progress=progress)
+        log_name(self, "pull", ref)
+        return pulled
 
     def push(
         self, ref: str, *, progress: Callable[[str, str, int, int], None] | None = None
@@ -448,12 +487,19 @@ class Engine:
         """Give an image to the registry that its name says."""
         from ..image.transfer import push
         from ..oci import reference
+        from .events import log_name
 
-        return push(self.store, self.remote, reference.parse_name(ref), progress=progress)
+        pushed = push(self.store, self.remote, reference.parse_name(ref), progress=progress)
+        log_name(self, "push", ref)
+        return pushed
 
     def tag(self, image: str, name: str) -> None:
         """Give an image one more name."""
-        self.store.tag(self.store.resolve(image).id, name)
+        from .events import log_name
+
+        image_id = self.store.resolve(image).id
+        self.store.tag(image_id, name)
+        log_name(self, "tag", name, image_id)
 
     def remove_image(self, name: str, *, force: bool = False) -> tuple[tuple[str, ...], str | None]:
         """Take a name from an image, and remove the image with its last one.

@@ -19,6 +19,7 @@ from ..record import replace
 from ..runtime import capabilities, defaults, identity, users
 from ..runtime.exec import ExecSettings, compile_exec
 from ..runtime.launch import Group
+from ..state import containers, events
 from ..state.document import read_bytes
 from . import journal
 from .container import Attachment
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .options import RunOptions
 
 _END_S = 0.2
+_MOST_SHOWN = 512  # characters of a command, in an event
 # What can be asked of an exec, by the names that `run` has for it.
 KEYWORDS = ("env", "interactive", "privileged", "timeout", "tty", "user", "workdir")
 
@@ -59,6 +61,10 @@ class Execution(Attachment):
             self._launch.close()
             self._launch.wait_gone()
         return self._record
+
+    def detach(self) -> None:
+        """Leave it; it goes on."""
+        self.close()
 
     def abandon(self) -> None:
         """Let go of it, which ends it, and wait for that."""
@@ -86,15 +92,20 @@ def start(
     if not asked.command:
         raise UsageError("no command specified")
     first = _first_process(engine, container)
+    exec_id = containers.new_id()
     try:
         with _Process(first) as process:
-            ops = _plan(engine, container, asked, process, stdio, size, with_launcher)
+            ops = _plan(engine, container, asked, process, exec_id, stdio, size, with_launcher)
     except (FileNotFoundError, ProcessLookupError):
         if not _is_gone_soon(first):
             raise
         raise _not_running(container) from None
     if engine.debug is not None:
         engine.debug(describe(ops))
+    words = " ".join(asked.command)[:_MOST_SHOWN]
+    for action in ("exec_create", "exec_start"):
+        said = f"{action}: {words}"
+        events.of_container(engine.paths, container.record, said, ("execID", exec_id))
     launch = _start_monitor(engine, container, encode(ops), stdio)
     try:
         launch.wait_started()
@@ -191,6 +202,7 @@ def _plan(
     container: Container,
     asked: RunOptions,
     first: _Process,
+    exec_id: str,
     stdio: tuple[int, int, int] | None,
     size: tuple[int, int],
     with_launcher: bool,
@@ -219,6 +231,8 @@ def _plan(
         wall_ms=0 if asked.timeout_s is None else max(1, round(asked.timeout_s * 1000)),
         with_launcher=with_launcher,
         oom_score_adj=options.oom_score_adj,
+        events=engine.paths.events,
+        exec_id=exec_id,
     )
     return compile_exec(process, settings, seccomp_filter(engine, options, Spec(process=held)))
 

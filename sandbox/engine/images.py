@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..errors import DamagedDocument, ObjectInUse, SandboxError
 from ..oci import imageconfig
 from ..record import Record
-from ..state import containers
+from ..state import containers, events
+from .events import log_removal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,9 +19,17 @@ if TYPE_CHECKING:
 
 def remove_image(engine: Engine, name: str, *, force: bool) -> tuple[tuple[str, ...], str | None]:
     """Names taken away, and the id removed, if it was; `ObjectInUse` names who is in the way."""
+    found = engine.store.resolve(name, all_names=False)
+    image = engine.store.resolve(found.id)
+    untagged, deleted = _remove(engine, name, found, image, force=force)
+    log_removal(engine, image, untagged, deleted)
+    return untagged, deleted
+
+
+def _remove(
+    engine: Engine, name: str, found: Image, image: Image, *, force: bool
+) -> tuple[tuple[str, ...], str | None]:
     store = engine.store
-    found = store.resolve(name, all_names=False)
-    image = store.resolve(found.id)
     short = image.id.removeprefix("sha256:")[:12]
     users = users_of(engine, image.id)
     if found.names:
@@ -77,6 +86,7 @@ def prune(
         if (image.names and not unused) or not is_wanted(image) or users_of(engine, image.id):
             continue
         gone = engine.store.delete(image.id)
+        log_removal(engine, image, gone.untagged, image.id)
         untagged += gone.untagged
         deleted += gone.deleted
         freed += sum(
@@ -84,6 +94,7 @@ def prune(
             for layer in image.layer_records
             if layer.chain_id in gone.deleted[1:]
         )
+    events.append(engine.paths, "image", "prune", "", (("reclaimed", str(freed)),))
     return tuple(untagged), tuple(deleted), freed
 
 

@@ -25,7 +25,7 @@ from ..errors import (
 from ..monitor import client
 from ..record import Record
 from ..runtime.launch import Disk, ExitCommand, Group, LaunchSettings, Log, Restart, RootMount
-from ..state import lock
+from ..state import events, lock
 from ..state.document import remove_file
 from . import disk, etc, journal
 from .options import restart_policy
@@ -178,6 +178,8 @@ class Launching:
                 time.time_ns(),
             )
             remove_file(f"{self.folder}/exit")
+            if stdio is not None:
+                events.of_container(engine.paths, self.record, "attach")
             launch.send_plan(self._prepare_plan(name, stdio is not None, size, with_launcher))
             launch.wait_started()
         except BaseException as error:
@@ -346,6 +348,7 @@ class Launching:
                 health=self._check_of_health(groups, spec),
                 restart=_restart(options),
                 init=options.init,
+                events=paths.events,
                 seccomp=seccomp_filter(self.engine, options, spec),
             ),
         )

@@ -15,7 +15,7 @@ import time
 from ..errors import ContainerNotFound, MonitorLost, SandboxError
 from ..monitor import client, exitrecord
 from ..paths import Paths
-from ..state import containers, lock, names, tree
+from ..state import containers, events, lock, names, tree
 from ..state.document import replace_bytes
 from . import journal
 
@@ -81,6 +81,7 @@ def settle_locked(paths: Paths, container_id: str) -> None:
     if lock.is_held(f"{live}/alive"):
         return
     entry = journal.read(paths, container_id)
+    record = _record(paths, container_id) if entry is not None else None
     if entry is not None:
         journal.undo(entry)
         folder = paths.container(container_id)
@@ -93,16 +94,35 @@ def settle_locked(paths: Paths, container_id: str) -> None:
                     boot_id=entry.boot_id,
                 ),
             )
+            _log_lost(paths, container_id, record, entry.started_ns)
         journal.close(paths, container_id)
     journal.clear_live(paths, container_id)
-    if entry is not None:
-        try:
-            record = containers.read(paths, container_id)
-        except SandboxError:
-            return
-        if record.auto_remove:
-            discard(paths, record.id, record.name)
-            remove_volumes(paths, record)
+    if record is not None and record.auto_remove:
+        discard(paths, record.id, record)
+        remove_volumes(paths, record)
+
+
+def _record(paths: Paths, container_id: str) -> ContainerRecord | None:
+    try:
+        return containers.read(paths, container_id)
+    except SandboxError:
+        return None
+
+
+def _log_lost(
+    paths: Paths, container_id: str, record: ContainerRecord | None, started_ns: int
+) -> None:
+    """Say that it died, unless its monitor did so as its last act."""
+    from ..state.eventlog import last_of
+
+    last = last_of(paths, container_id, ("start", "die"))
+    if last is not None and last.action == "die" and last.time_ns >= started_ns:
+        return
+    unknown = ("exitCode", "255")  # as `wait` says, too
+    if record is not None:
+        events.of_container(paths, record, "die", unknown)
+    else:
+        events.append(paths, "container", "die", container_id, (unknown,))
 
 
 def end(paths: Paths, container_id: str) -> None:
@@ -129,15 +149,15 @@ def end(paths: Paths, container_id: str) -> None:
         time.sleep(0.002)
 
 
-def discard(paths: Paths, container_id: str, name: str) -> None:
+def discard(paths: Paths, container_id: str, record: ContainerRecord | None = None) -> None:
     """Remove a container that does not run, by the one who holds its lock.
 
-    Without a ``name`` all names that point to it are given back.  The folder leaves
+    Without its ``record`` all names that point to it are given back.  The folder leaves
     the list by one rename; its tree is deleted afterwards,
     and whatever is left of it is deleted by the next sweep of the staging folder.
     """
-    if name:
-        names.release(paths, name, container_id)
+    if record is not None:
+        names.release(paths, record.name, container_id)
     else:
         names.release_all(paths, container_id)
     trash = f"{TRASH}{container_id}"
@@ -145,6 +165,10 @@ def discard(paths: Paths, container_id: str, name: str) -> None:
         os.rename(paths.container(container_id), f"{paths.staging}/{trash}")
     except FileNotFoundError:
         return
+    if record is not None:
+        events.of_container(paths, record, "destroy")
+    elif _was_made(paths, container_id):
+        events.append(paths, "container", "destroy", container_id)
     delete_tree(paths.staging, trash)
 
 
@@ -164,6 +188,14 @@ def volumes_of(record: ContainerRecord) -> list[str]:
     from ..state.volumes import mounted_by  # most containers have no volume at all
 
     return mounted_by(record.options, anonymous=True)
+
+
+def _was_made(paths: Paths, container_id: str) -> bool:
+    """Whether anybody was told of it, who is to hear that it is gone."""
+    from ..state.eventlog import last_of
+
+    last = last_of(paths, container_id, ("create", "start", "die", "destroy"))
+    return last is not None and last.action != "destroy"
 
 
 def empty(folder: str) -> None:
@@ -218,7 +250,7 @@ def _sweep_containers(paths: Paths) -> None:
             held = _try_take(f"{folder}/lock")
             if held is not None:
                 with held:
-                    discard(paths, container_id, "")
+                    discard(paths, container_id)
             continue
         except SandboxError:
             continue
@@ -241,7 +273,7 @@ def _sweep_containers(paths: Paths) -> None:
                 if lock.is_held(f"{paths.live_container(container_id)}/alive"):
                     continue
                 if is_over or names.owner(paths, record.name) != container_id:
-                    discard(paths, container_id, record.name)
+                    discard(paths, container_id, record)
                     remove_volumes(paths, record)
 
 

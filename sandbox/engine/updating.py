@@ -7,7 +7,7 @@ import cgroups
 from ..errors import LimitUnavailable, SandboxError, UsageError
 from ..record import replace
 from ..runtime.resources import to_limits
-from ..state import containers
+from ..state import containers, events
 from . import options as asking
 from .container import read_enforcement, write_enforcement
 from .result import Enforced
@@ -46,6 +46,7 @@ def update(container: Container, keywords: dict[str, Any]) -> ContainerRecord:
             _apply(container, before, after, values)
         renewed = replace(record, options=asking.options_document(after))
         containers.write(container._paths, renewed, durable=True)
+        events.of_container(container._paths, renewed, "update")
     return renewed
 
 

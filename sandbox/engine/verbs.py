@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from ..errors import ContainerNotFound, HostLacks, UsageError, WrongStatus
 from ..record import replace
-from ..state import containers, names
+from ..state import containers, events, names
 from . import journal, sweep
 from .options import check_container_name
 from .status import EXITED, PAUSED, RUNNING
@@ -31,6 +31,7 @@ def pause(container: Container) -> None:
         if need_running(container).word == PAUSED:
             raise _wrong(container, PAUSED, "is already paused")
         _freeze(container)
+        events.of_container(container._paths, container.record, "pause")
 
 
 def unpause(container: Container) -> None:
@@ -41,6 +42,7 @@ def unpause(container: Container) -> None:
         if status.word != PAUSED:
             raise _wrong(container, status.word, "is not paused")
         group_of(container).thaw()
+        events.of_container(container._paths, container.record, "unpause")
 
 
 @contextmanager
@@ -99,6 +101,7 @@ def rename(container: Container, name: str) -> ContainerRecord:
             names.release(paths, name, container_id)
             raise
         names.release(paths, record.name, container_id)
+        events.of_container(paths, renamed, "rename", ("oldName", f"/{record.name}"))
     return renamed
 
 
@@ -118,6 +121,7 @@ def prune(engine: Engine, is_wanted: Callable[[Container], bool]) -> tuple[tuple
             continue  # somebody else was faster
         removed.append(container.id)
         freed += written
+    events.append(engine.paths, "container", "prune", "", (("reclaimed", str(freed)),))
     return tuple(removed), freed
 
 

@@ -26,7 +26,7 @@ from ..errors import (
 )
 from ..record import replace
 from ..runtime.mounts import normalize
-from ..state import containers, lock, volumes
+from ..state import containers, events, lock, volumes
 from ..state.volumes import VolumeRecord
 from . import sweep
 from .options import VolumeMount, check_volume_name
@@ -183,6 +183,7 @@ def remove(paths: Paths, name: str) -> None:
         if ids:
             raise ObjectInUse(f"remove {name}: volume is in use - [{', '.join(ids)}]", users=ids)
         os.rename(folder, f"{paths.staging}/{trash}")
+        _log(paths, "destroy", name)
     sweep.delete_tree(paths.staging, trash)
 
 
@@ -211,6 +212,7 @@ def prune(engine: Engine, is_wanted: Callable[[Volume], bool]) -> tuple[tuple[st
             continue  # somebody else was faster
         removed.append(volume.name)
         freed += size
+    events.append(engine.paths, "volume", "prune", "", (("reclaimed", str(freed)),))
     return tuple(removed), freed
 
 
@@ -343,7 +345,13 @@ def _make(paths: Paths, record: VolumeRecord, *, durable: bool) -> bool:
         except FileNotFoundError:
             # Removed in between, by one who had not seen us yet.
             continue
+        if is_made:
+            _log(paths, "create", record.name)
         return is_made
+
+
+def _log(paths: Paths, action: str, name: str) -> None:
+    events.append(paths, "volume", action, name, (("driver", volumes.DRIVER),))
 
 
 def _fill_all(paths: Paths, mounts: Iterable[VolumeMount], root: Root, *, durable: bool) -> None:

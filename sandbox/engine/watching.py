@@ -6,6 +6,7 @@ import time
 
 from ..errors import HostLacks, UsageError
 from ..record import Record
+from ..state import events
 from ..state.document import read_bytes
 from .verbs import group_of, need_running
 
@@ -43,6 +44,7 @@ def top(container: Container, options: tuple[str, ...]) -> ProcessTable:
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "replace").strip()
         raise UsageError(f"Error running ps: {said.splitlines()[0] if said else 'it failed'}")
+    events.of_container(container._paths, container.record, "top")
     return _of_pids(done.stdout.decode("utf-8", "replace"), group_of(container).pids())
 
 

@@ -8,6 +8,7 @@ from ..errors import ContainerNotFound, UsageError
 from ..layer import pack, whiteout
 from ..layer.diff import changes as changes_of
 from ..record import Record, replace
+from ..state import events
 from . import sweep, verbs
 from .root import Root
 from .specify import id_maps
@@ -90,7 +91,7 @@ def commit(
                 return _pack(container, upper, below, fd)
 
     try:
-        return commit_layer(
+        made = commit_layer(
             store,
             image,
             write_layer,
@@ -100,6 +101,9 @@ def commit(
             message=message,
             created_by=" ".join(container.command),
         )
+        facts = (("comment", message), ("imageID", made), ("imageRef", reference))
+        events.of_container(container._paths, container.record, "commit", *facts)
+        return made
     finally:
         # Who came to settle it while it was held has gone away again.
         sweep.settle(container._paths, container.id)

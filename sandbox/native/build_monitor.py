@@ -44,6 +44,7 @@ MONITOR_SOURCES = (
     "control.c",
     "exitstatus.c",
     "health.c",
+    "events.c",
 )
 
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Werror")

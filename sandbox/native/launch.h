@@ -62,6 +62,7 @@ enum op_code {
     OP_ENTER = 14,        /* ii: pid, start_time */
     OP_HEALTH = 15,
     /* biiiii: plan, interval_ms, timeout_ms, retries, start_period_ms, start_interval_ms */
+    OP_EVENTS = 16,             /* ss: path, exec_id */
     OP_PROPAGATION = 100,       /* i: flags */
     OP_ROOT_OVERLAY = 101,      /* vssi: lowers, upper, work, flags */
     OP_ROOT_BIND = 102,         /* si: path, flags */
@@ -190,6 +191,7 @@ struct settings {
     uint32_t health_size;
     int64_t health_interval_ms, health_timeout_ms, health_retries;
     int64_t health_start_period_ms, health_start_interval_ms;
+    const char *events_path, *exec_id; /* "" without */
 };
 int settings_read(const struct plan *plan, struct settings *settings, struct error_record *error);
 

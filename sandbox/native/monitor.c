@@ -10,6 +10,7 @@
 
 #include "account.h"
 #include "control.h"
+#include "events.h"
 #include "exitstatus.h"
 #include "health.h"
 #include "logfile.h"
@@ -73,7 +74,7 @@ struct monitor {
     struct ending ending;
     struct health health;
     enum phase phase;
-    bool no_more_starts;
+    bool no_more_starts, stop_asked;
     uid_t stdio_uid; /* who owns the pipes: the program may open them anew by /dev/stdout */
     gid_t stdio_gid;
     int state_fd, run_fd, signal_fd;
@@ -280,6 +281,8 @@ static void kill_container(struct monitor *monitor, const char *reason)
         ending->kill_reason = reason;
         ending->killed_ns = clock_ns(CLOCK_REALTIME);
     }
+    if (!is_exec(monitor) && monitor->phase == RUNNING)
+        events_append(&monitor->settings, "kill", "\tsignal\t%d", SIGKILL);
     signal_init(monitor, SIGKILL);
     account_thaw(&monitor->settings);
     /* The death of a pid namespace takes everything with it. */
@@ -378,6 +381,29 @@ static void tell_attached(struct monitor *monitor)
             control_send(&monitor->control, i, monitor->message, length + size);
 }
 
+static void log_end(const struct monitor *monitor)
+{
+    const struct ending *ending = &monitor->ending;
+    const struct number *kills = &monitor->account.numbers[OOM_KILLS];
+    int status = ending->wait_status;
+    char code[16] = "255"; /* when nobody saw how: as wait says, too */
+    if (ending->failed)
+        return; /* it never started */
+    if (ending->reaped)
+        snprintf(code, sizeof(code), "%d",
+                 WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+    if (is_exec(monitor)) {
+        events_append(&monitor->settings, "exec_die", "\texecID\t%s\texitCode\t%s",
+                      monitor->settings.exec_id, code);
+        return;
+    }
+    if (kills->source != NULL && kills->value > 0)
+        events_append(&monitor->settings, "oom", "%s", "");
+    events_append(&monitor->settings, "die", "\texitCode\t%s", code);
+    if (monitor->stop_asked)
+        events_append(&monitor->settings, "stop", "%s", "");
+}
+
 /* All output of one run is where it belongs: the end, or a rest before the next run. */
 static void run_ended(struct monitor *monitor)
 {
@@ -386,6 +412,7 @@ static void run_ended(struct monitor *monitor)
     ending->stderr_bytes = monitor->streams.sources[1].bytes;
     ending->undelivered_bytes = monitor->streams.undelivered;
     account_after(&monitor->account, &monitor->settings, monitor->launch.disk_fd);
+    log_end(monitor);
     close_fd(&monitor->launch.error_fd);
     close_fd(&monitor->launch.console_fd);
     close_fd(&monitor->launch.disk_fd);
@@ -475,6 +502,8 @@ static void program_started(struct monitor *monitor)
         monitor->cpu_deadline = 0;
     }
     health_begin(&monitor->health, &monitor->launch, monitor->state_fd);
+    if (!is_exec(monitor)) /* before anyone is told: nothing of this run is written earlier */
+        events_append(&monitor->settings, "start", "%s", "");
     write_started(monitor);
 }
 
@@ -570,6 +599,9 @@ static int signal_by_client(struct monitor *monitor, const struct request *reque
     int number = (int)request->numbers[0];
     if (request->numbers[0] < 0 || request->numbers[0] > 64)
         return -EINVAL;
+    if (request->stop && !monitor->stop_asked && monitor->phase == RESTING)
+        events_append(&monitor->settings, "stop", "%s", ""); /* it has died already */
+    monitor->stop_asked |= request->stop;
     if (request->stop || number == SIGKILL)
         end_rest(monitor);
     monitor->ending.stopping |= request->stop;
@@ -585,7 +617,19 @@ static int signal_by_client(struct monitor *monitor, const struct request *reque
         kill_container(monitor, request->stop ? KILL_STOP : KILL_USER);
         return 0;
     }
-    return signal_init(monitor, number);
+    int result = signal_init(monitor, number);
+    if (result == 0 && number > 0 && !is_exec(monitor))
+        events_append(&monitor->settings, "kill", "\tsignal\t%d", number);
+    return result;
+}
+
+static int resize_by_client(struct monitor *monitor, const struct request *request)
+{
+    long long rows = request->numbers[0], columns = request->numbers[1];
+    int result = streams_resize(&monitor->streams, rows, columns);
+    if (result == 0 && !is_exec(monitor))
+        events_append(&monitor->settings, "resize", "\theight\t%lld\twidth\t%lld", rows, columns);
+    return result;
 }
 
 static int kill_by_client(struct monitor *monitor)
@@ -638,8 +682,7 @@ static void serve_peer(struct monitor *monitor, int peer)
         control_answer(control, peer, kill_by_client(monitor));
         break;
     case VERB_RESIZE:
-        control_answer(control, peer,
-                       streams_resize(&monitor->streams, request.numbers[0], request.numbers[1]));
+        control_answer(control, peer, resize_by_client(monitor, &request));
         break;
     case VERB_ATTACH:
         control_answer(control, peer,
@@ -730,9 +773,11 @@ static void watch(struct monitor *monitor, struct pollset *set)
 }
 
 /* The one place where a new status of the health is known. */
-static void health_changed(struct monitor *monitor)
+static void health_changed(const struct monitor *monitor)
 {
-    (void)monitor;
+    char action[40];
+    snprintf(action, sizeof(action), "health_status: %s", health_word(&monitor->health));
+    events_append(&monitor->settings, action, "%s", "");
 }
 
 static void turn(struct monitor *monitor)

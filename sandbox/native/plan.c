@@ -26,6 +26,7 @@ static const char *const KINDS[] = {
     [OP_DISK] = "sss",
     [OP_ENTER] = "ii",
     [OP_HEALTH] = "biiiii",
+    [OP_EVENTS] = "ss",
     [OP_PROPAGATION] = "i",
     [OP_ROOT_OVERLAY] = "vssi",
     [OP_ROOT_BIND] = "si",
@@ -373,6 +374,10 @@ static int read_setting(struct settings *settings, struct op *op, struct error_r
         return read_enter(settings, op, error);
     case OP_HEALTH:
         return read_health(settings, op, error);
+    case OP_EVENTS:
+        settings->events_path = op_string(op);
+        settings->exec_id = op_string(op);
+        return 0;
     default:
         return 0;
     }
@@ -384,7 +389,7 @@ int settings_read(const struct plan *plan, struct settings *settings, struct err
 
     memset(settings, 0, sizeof *settings);
     settings->id = settings->state = settings->run = settings->mount_point = "";
-    settings->log_path = "";
+    settings->log_path = settings->events_path = settings->exec_id = "";
     while (plan_next(plan, &op) && op.code < FIRST_INIT_OP) {
         int result = read_setting(settings, &op, error);
 

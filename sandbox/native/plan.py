@@ -82,6 +82,8 @@ OPS: dict[str, tuple[int, str, tuple[str, ...]]] = {
             "start_interval_ms",
         ),
     ),
+    # the log that the container's events are appended to; exec_id is empty but for an exec
+    "events": (16, "ss", ("path", "exec_id")),
     # --- operations of init ---
     # mount(2) propagation flags for "/"
     "propagation": (100, "i", ("flags",)),

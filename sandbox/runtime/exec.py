@@ -30,7 +30,7 @@ class ExecSettings(Record):
 
     ``pid`` and ``start_time`` are the container's first process; ``groups`` are
     all of its cgroups; the id mappings are those of its user namespace, if it
-    has one.
+    has one.  ``events`` is the log that its end is written to, under ``exec_id``.
     """
 
     id: str
@@ -46,6 +46,8 @@ class ExecSettings(Record):
     wall_ms: int = 0
     with_launcher: bool = False
     oom_score_adj: int | None = None
+    events: str = ""
+    exec_id: str = ""
 
 
 def compile_exec(process: Process, settings: ExecSettings, loaded: Filter | None) -> tuple[Op, ...]:
@@ -70,6 +72,8 @@ def compile_exec(process: Process, settings: ExecSettings, loaded: Filter | None
         )
     if settings.with_launcher:
         ops.append(op("lifetime", LIFETIME_WITH_LAUNCHER))
+    if settings.events:
+        ops.append(op("events", settings.events, settings.exec_id))
     if settings.oom_score_adj is not None:
         ops.append(op("oom_score_adj", settings.oom_score_adj))
     if settings.tty:

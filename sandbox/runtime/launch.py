@@ -96,6 +96,7 @@ class LaunchSettings(Record):
     ``seccomp`` is the filter that is loaded; ``linux.seccomp`` of the `Spec` is
     only read when it is None.  ``cgroup_view`` False leaves ``/sys/fs/cgroup``
     an empty read-only folder: a dozen mounts less on a host with cgroup v1.
+    ``events`` is the log that the monitor appends to; empty for none.
     ``capability_bound`` has the capabilities that can be handed on, others are left
     out of all sets; None asks this process for its own, or is all of them in a new
     user namespace.
@@ -120,6 +121,7 @@ class LaunchSettings(Record):
     exit_command: ExitCommand | None = None
     restart: Restart | None = None
     health: Check | None = None
+    events: str = ""
     init: bool = False
     seccomp: Filter | None = None
     cgroup_view: bool = True

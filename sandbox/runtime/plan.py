@@ -127,6 +127,8 @@ def monitor_ops(linux: Linux, launch: LaunchSettings) -> list[Op]:
                 *times,
             )
         )
+    if launch.events:
+        ops.append(op("events", launch.events, ""))
     disk = launch.root.disk
     if disk is not None:
         ops.append(op("disk", disk.path, disk.fstype, disk.options))

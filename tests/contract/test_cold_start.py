@@ -59,7 +59,7 @@ OURS_BY_PACKAGE = {
         "capabilities defaults devices exec identity launch mounts namespaces plan resources "
         "rlimits seccomp sysctl users"
     ),
-    "sandbox.state": "containers document lock names tree",
+    "sandbox.state": "containers document events lock names tree",
 }
 OURS = {"cgroups", "sandbox"} | {
     f"{package}.{name}" for package, names in OURS_BY_PACKAGE.items() for name in names.split()

@@ -24,7 +24,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cgroups": set(),
     "netns": set(),
     # Lazily, and for types; test_public_names holds that importing it loads nothing.
-    "sandbox": {"sandbox.engine", "sandbox.errors", "sandbox.image", "sandbox.monitor"},
+    "sandbox": {
+        "sandbox.engine",
+        "sandbox.errors",
+        "sandbox.image",
+        "sandbox.monitor",
+        "sandbox.state",
+    },
     "sandbox.cachefile": set(),
     "sandbox.errors": set(),
     "sandbox.record": set(),

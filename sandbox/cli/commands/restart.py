@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..output import line
-from .stop import stop_container
+from .stop import patience
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,9 +14,7 @@ def run(call: Call) -> int:
     """Print the name of each."""
 
     def restart(name: str) -> None:
-        container = call.engine.container(name)
-        stop_container(call, container)
-        container.start().close()
+        call.engine.container(name).restart(patience(call))
         line(name)
 
     return call.each(restart)
