@@ -138,15 +138,12 @@ def test_a_change_of_health_and_a_commit(busybox: Store) -> None:
 
 
 def test_clients_that_come_and_go(busybox: Store) -> None:
-    engine = sandbox.Engine()
-    container = engine.create("busybox", ["sleep", "1000"])
-    container.start().close()
+    busybox.program("run", "-d", "--name", "web", "busybox", "sleep", "1000")
     null = os.open("/dev/null", os.O_RDWR)
-    container.attach((null, null, null)).detach()
+    sandbox.Engine().container("web").attach((null, null, null)).detach()
     os.close(null)
 
     found = actions(busybox, "{{.Action}}", "--filter", "type=container")
-    container.remove(force=True)
 
     assert found == ["create", "start", "attach", "detach"]
 
