@@ -140,6 +140,11 @@ def _config(container: Container, config: ImageConfig) -> ImageConfig:
     entrypoint, command = config.entrypoint, options.command or config.cmd
     if options.entrypoint is not None:
         entrypoint, command = options.entrypoint or None, options.command or None
+    healthcheck = config.healthcheck
+    if options.no_healthcheck or options.has_health_options:
+        from .health import healthcheck_of  # with all that makes containers
+
+        healthcheck = healthcheck_of(options, config)
     return replace(
         config,
         env=tuple(f"{name}={value}" for name, value in env.items()),
@@ -149,4 +154,5 @@ def _config(container: Container, config: ImageConfig) -> ImageConfig:
         working_dir=options.workdir or config.working_dir,
         labels=container.labels,
         stop_signal=options.stop_signal or config.stop_signal,
+        healthcheck=healthcheck,
     )

@@ -111,15 +111,21 @@ def test_a_quick_command_loads_only_what_it_needs(
 
 @requires.root
 @requires.overlay
+@pytest.mark.parametrize("options", [(), ("--health-cmd", "true")], ids=["plain", "checked"])
 def test_a_run_like_an_earlier_one_loads_nothing_that_compiles(
-    busybox: Store, tmp_path: Path
+    busybox: Store, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    command = ("run", "--rm", "-m", "64m", "busybox", "true")
+    command = ("run", "--rm", "-m", "64m", *options, "busybox", "true")
     assert busybox.program(*command).returncode == 0
 
     loaded = loaded_by(busybox, tmp_path, *command)
 
-    compiling = {"sandbox.engine.specify", "sandbox.native", "sandbox.oci.spec"}
+    compiling = {
+        "sandbox.engine.health",
+        "sandbox.engine.specify",
+        "sandbox.native",
+        "sandbox.oci.spec",
+    }
     compiling |= {f"sandbox.runtime.{name}" for name in ("plan", "mounts", "seccomp", "users")}
     assert sorted(loaded & compiling) == []
 

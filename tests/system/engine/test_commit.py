@@ -18,6 +18,7 @@ from conftest import program_path
 from kit import trees
 
 import sandbox
+from sandbox.oci.imageconfig import Healthcheck
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,6 +170,8 @@ def test_the_config_is_the_containers(engine: sandbox.Engine) -> None:
         user="7:8",
         label={"l": "v"},
         stop_signal="USR1",
+        health_cmd=["true", "x"],
+        health_interval="2s",
         entrypoint="env",
     )
 
@@ -184,6 +187,7 @@ def test_the_config_is_the_containers(engine: sandbox.Engine) -> None:
     assert config.env[-2:] == ("A=1", "B=3")
     assert (config.entrypoint, config.cmd) == (("env",), ("x",))
     assert (config.working_dir, config.user, config.stop_signal) == ("/tmp", "7:8", "USR1")
+    assert config.healthcheck == Healthcheck(test=("CMD", "true", "x"), interval_ns=2 * 10**9)
     assert dict(config.labels)["l"] == "v"
     assert (config.exposed_ports, config.volumes) == (("80/tcp",), ("/v",))
     document = json.loads(engine.store.read_blob(image_id))
