@@ -6,7 +6,7 @@
       NotFound
         ImageNotFound  ContainerNotFound  NetworkNotFound  VolumeNotFound
       Conflict                      something has the name, or is in use
-        NameInUse  ObjectInUse
+        NameInUse  ObjectInUse  PathConflict
       WrongStatus                   not now: the container is in another state
       ImageError                    an image or archive that cannot be used
         DamagedArchive  DigestMismatch  UnsafeArchive  WrongPlatform
@@ -123,6 +123,20 @@ class ObjectInUse(Conflict):
     def __init__(self, message: str, *, users: tuple[str, ...] = (), hint: str = "") -> None:
         self.users = users
         super().__init__(message, hint=hint)
+
+
+class PathConflict(Conflict):
+    """What a copy would put at ``path`` and what is there are not both directories.
+
+    ``is_directory`` says which of the two is one: what is there.
+    """
+
+    def __init__(self, path: str, *, is_directory: bool) -> None:
+        self.path, self.is_directory = path, is_directory
+        there, copied = "directory", "non-directory"
+        if not is_directory:
+            there, copied = copied, there
+        super().__init__(f'cannot overwrite {there} "{path}" with {copied}')
 
 
 class WrongStatus(SandboxError):

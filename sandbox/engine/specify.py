@@ -380,3 +380,8 @@ def _throttle(limit: DeviceLimit) -> ThrottleDevice:
     except OSError as error:
         raise UsageError(f"no such device: {limit.device}") from error
     return ThrottleDevice(major=os.major(number), minor=os.minor(number), rate=limit.rate)
+
+
+def mounts_of(engine: Engine, options: RunOptions, root: Root, folder: str) -> tuple[Mount, ...]:
+    """What a container has mounted beside what all have: its volumes, its files under /etc."""
+    return _mounts(engine, options, root, folder)

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from threading import Thread
 
 from .. import native
-from ..errors import DamagedArchive, StoreFull, UnsafeArchive
+from ..errors import DamagedArchive, PathConflict, StoreFull, UnsafeArchive
 from ..native import remove_tree
 from ..record import Record
 from .whiteout import OPAQUE_XATTR
@@ -131,6 +131,10 @@ def unpack_layer(
             counts,
             progress,
         )
+    return _result(done)
+
+
+def _result(done: native.Unpacked) -> UnpackResult:
     return UnpackResult(
         digest=done.sums.digest,
         size=done.sums.size,
@@ -142,6 +146,47 @@ def unpack_layer(
         implied_dirs=done.implied,
         passed_over=done.passed_over,
     )
+
+
+# A copy is bounded by the disk it goes to: neither side's trees are an image's.
+COPY_BOUNDS = Bounds(max_entries=1 << 40, max_unpacked_bytes=1 << 62, max_ratio=1 << 20)
+
+
+def unpack_copy(
+    fd: int,
+    target_dir_fd: int,
+    rules: native.CopyRules,
+    *,
+    compression: str | None = None,
+    is_rootless: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> UnpackResult:
+    """Unpack files from the tar in ``fd`` below ``target_dir_fd``, into what is there already.
+
+    The tree may be changed by others meanwhile, who cannot lead it outside of the
+    target by that.  Directories are merged; `PathConflict` where one would replace
+    what is none, or be replaced by it.  For the rest as `unpack_layer`.
+    """
+    counts = native.Progress()
+    with faults_as_errors(target_dir_fd):
+        done = watched(
+            lambda: native.unpack(
+                fd,
+                target_dir_fd,
+                compression=compression,
+                expected_size=None,
+                stream=COPY_BOUNDS.stream(),
+                tar=COPY_BOUNDS.tar(),
+                opaque_xattr=OPAQUE_XATTR,
+                is_applied=False,
+                is_rootless=is_rootless,
+                progress=counts,
+                copy=rules,
+            ),
+            counts,
+            progress,
+        )
+    return _result(done)
 
 
 def watched(
@@ -185,6 +230,8 @@ def faults_as_errors(target_fd: int) -> Iterator[None]:
 
 
 def _error(fault: native.Fault, target_fd: int) -> Exception:
+    if fault.kind == native.UNSAFE and fault.errno in (errno.EISDIR, errno.ENOTDIR):
+        return PathConflict(fault.entry, is_directory=fault.errno == errno.EISDIR)
     if fault.kind == native.UNSAFE:
         return UnsafeArchive(entry=fault.entry, problem=fault.problem)
     if fault.kind == native.DAMAGED:

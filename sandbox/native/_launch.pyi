@@ -57,6 +57,20 @@ class UnpackOptions:
     flags: int
     opaque_xattr: Array
     opaque_too: Array
+    uid: int
+    gid: int
+    uids: IdRanges
+    gids: IdRanges
+    uid_count: int
+    gid_count: int
+
+class IdRange:
+    inside: int
+    outside: int
+    count: int
+
+class IdRanges:
+    def __getitem__(self, index: int) -> IdRange: ...
 
 class UnpackResult:
     sums: StreamSums
@@ -81,6 +95,25 @@ class PackResult:
     bytes: int
     passed_over: int
     changed: int
+
+class ViewBind:
+    source: Array
+    target: Array
+    is_readonly: int
+    is_recursive: int
+
+class ViewBinds:
+    def __getitem__(self, index: int) -> ViewBind: ...
+
+class ViewOptions:
+    lowers: Array
+    lower_count: int
+    upper: Array
+    work: Array
+    mount_point: Array
+    binds: ViewBinds
+    bind_count: int
+    flags: int
 
 class FilterCondition:
     argument: int
@@ -125,6 +158,12 @@ class FFI:
     @overload
     def new(self, cdecl: Literal["struct pack_result *"]) -> PackResult: ...
     @overload
+    def new(self, cdecl: Literal["struct id_range[]"], init: int) -> IdRanges: ...
+    @overload
+    def new(self, cdecl: Literal["struct view_options *"]) -> ViewOptions: ...
+    @overload
+    def new(self, cdecl: Literal["struct view_bind[]"], init: int) -> ViewBinds: ...
+    @overload
     def new(self, cdecl: Literal["struct filter_options *"]) -> FilterOptions: ...
     @overload
     def new(self, cdecl: Literal["struct filter_rule[]"], init: int) -> FilterRules: ...
@@ -154,6 +193,13 @@ class Lib:
     UNPACK_APPLY: Final[int]
     UNPACK_ROOTLESS: Final[int]
     PACK_ONE_MOUNT: Final[int]
+    UNPACK_COPY: Final[int]
+    UNPACK_OWNED: Final[int]
+    UNPACK_STRIPPED: Final[int]
+    VIEW_READONLY: Final[int]
+    VIEW_VOLATILE: Final[int]
+    VIEW_USER_XATTR: Final[int]
+    VIEW_HOST_ROOT: Final[int]
 
     def unpack_layer(
         self, options: UnpackOptions, progress: Progress, result: UnpackResult, fault: Fault
@@ -176,6 +222,7 @@ class Lib:
     def tree_move(self, from_fd: int, to_fd: int) -> int: ...
     def layer_view(self, layers: Array, count: int) -> int: ...
     def inroot_open(self, root: int, path: bytes, flags: int, mode: int) -> int: ...
+    def view_open(self, options: ViewOptions, fault: Fault) -> int: ...
     def filter_compile(
         self, options: FilterOptions, program: OwnedBytes, size: Pointer, bad_rule: Pointer
     ) -> int: ...

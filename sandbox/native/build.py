@@ -32,6 +32,8 @@ SOURCES = (
     "copytree.c",
     "layerview.c",
     "inroot.c",
+    "overlay.c",
+    "view.c",
     "filter.c",
 )
 LIBRARIES = ("isal", "zstd", "crypto", "seccomp", "pthread")
@@ -74,7 +76,10 @@ struct tar_bounds {
     uint32_t max_path; uint32_t max_pax; uint32_t max_xattr; uint32_t max_segments;
 };
 
-enum { UNPACK_APPLY = 1, UNPACK_ROOTLESS = 2 };
+enum {
+    UNPACK_APPLY = 1, UNPACK_ROOTLESS = 2, UNPACK_COPY = 4, UNPACK_OWNED = 8, UNPACK_STRIPPED = 16
+};
+struct id_range { uint32_t inside; uint32_t outside; uint32_t count; };
 struct unpack_options {
     struct stream_options stream;
     struct tar_bounds tar;
@@ -83,6 +88,12 @@ struct unpack_options {
     int flags;
     const char *opaque_xattr;
     const char *opaque_too;
+    uint32_t uid;
+    uint32_t gid;
+    const struct id_range *uids;
+    const struct id_range *gids;
+    uint32_t uid_count;
+    uint32_t gid_count;
 };
 struct unpack_result {
     struct stream_sums sums;
@@ -123,6 +134,20 @@ int tree_move(int from, int to);
 int layer_view(const char *const *layers, size_t count);
 int inroot_open(int root, const char *path, int flags, unsigned int mode);
 
+enum { VIEW_READONLY = 1, VIEW_VOLATILE = 2, VIEW_USER_XATTR = 4, VIEW_HOST_ROOT = 8 };
+struct view_bind { const char *source; const char *target; int is_readonly; int is_recursive; };
+struct view_options {
+    const char *lowers;
+    uint32_t lower_count;
+    const char *upper;
+    const char *work;
+    const char *mount_point;
+    const struct view_bind *binds;
+    uint32_t bind_count;
+    int flags;
+};
+int view_open(const struct view_options *, struct fault *);
+
 struct filter_condition { uint32_t argument; uint32_t op; uint64_t value; uint64_t value2; };
 struct filter_rule {
     const char *name;
@@ -152,6 +177,7 @@ PREAMBLE = """
 #include "sandbox/native/pack.h"
 #include "sandbox/native/tree.h"
 #include "sandbox/native/unpack.h"
+#include "sandbox/native/view.h"
 /* The wrappers that cffi writes are not ours to keep free of these. */
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"

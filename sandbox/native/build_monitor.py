@@ -25,6 +25,7 @@ LAUNCH_SOURCES = (
     "namespaces.c",
     "targets.c",
     "root.c",
+    "overlay.c",
     "mounts.c",
     "masks.c",
     "nodes.c",

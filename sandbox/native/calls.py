@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ._launch import Fault as CFault
-    from ._launch import StreamOptions, StreamSums
+    from ._launch import IdRanges, StreamOptions, StreamSums
 
     Condition = tuple[int, str, int, int]
     SeccompRule = tuple[str, str, int | None, Sequence[Condition]]
@@ -98,6 +98,21 @@ class TarBounds(Record):
     max_segments: int
 
 
+class CopyRules(Record):
+    """How files are copied into a tree that others use.
+
+    ``owner`` (user, group) is given everything, or nothing when it is None.  Ids are
+    those of a user namespace with ``uids`` and ``gids``, ranges of (inside, outside,
+    count), or the host's without.  ``is_stripped`` passes over what gives rights to
+    others: devices, attributes, set-id bits.
+    """
+
+    owner: tuple[int, int] | None = None
+    uids: tuple[tuple[int, int, int], ...] = ()
+    gids: tuple[tuple[int, int, int], ...] = ()
+    is_stripped: bool = False
+
+
 class Unpacked(Record):
     """What became of a layer."""
 
@@ -134,8 +149,12 @@ def unpack(
     is_applied: bool,
     is_rootless: bool,
     progress: Progress,
+    copy: CopyRules | None = None,
 ) -> Unpacked:
-    """Unpack a layer below ``root_fd``; both descriptors are borrowed.  Raises `Fault`."""
+    """Unpack a layer below ``root_fd``; both descriptors are borrowed.  Raises `Fault`.
+
+    With ``copy`` the archive is no layer but files.
+    """
     options = ffi.new("struct unpack_options *")
     name = ffi.new("char[]", opaque_xattr.encode())
     second = ffi.new("char[]", opaque_too.encode())
@@ -151,6 +170,17 @@ def unpack(
     )
     options.opaque_xattr = name
     options.opaque_too = second if opaque_too else ffi.NULL
+    if copy is not None:
+        options.flags |= lib.UNPACK_COPY
+    copy = copy or CopyRules()
+    uids, gids = _ranges(copy.uids), _ranges(copy.gids)
+    options.uids, options.uid_count = uids, len(copy.uids)
+    options.gids, options.gid_count = gids, len(copy.gids)
+    if copy.owner is not None:
+        options.flags |= lib.UNPACK_OWNED
+        options.uid, options.gid = copy.owner
+    if copy.is_stripped:
+        options.flags |= lib.UNPACK_STRIPPED
     result = ffi.new("struct unpack_result *")
     fault = ffi.new("struct fault *")
     if lib.unpack_layer(options, progress._counts, result, fault) < 0:
@@ -298,6 +328,58 @@ def layer_view(layers: Sequence[str]) -> int:
     return fd
 
 
+class Bind(Record):
+    """A place of the host that is seen in a container."""
+
+    source: str
+    target: str
+    is_readonly: bool = False
+    is_recursive: bool = False
+
+
+def open_view(
+    lowers: Sequence[str],
+    *,
+    upper: str = "",
+    work: str = "",
+    mount_point: str,
+    binds: Sequence[Bind] = (),
+    is_readonly: bool,
+    is_volatile: bool = False,
+    in_user_namespace: bool = False,
+    is_host_root: bool = False,
+) -> int:
+    """The root of a container that does not run, as a tree of mounts that is attached nowhere.
+
+    The descriptor is the caller's; the mounts go with the last one opened through it.
+    ``lowers`` are host folders, top first, ``mount_point`` an empty folder.  Raises `Fault`.
+    """
+    options = ffi.new("struct view_options *")
+    lines = b"".join(_encoded(path) + b"\0" for path in lowers)
+    paths = (lines, *(_encoded(path) for path in (upper, work, mount_point)))
+    texts = [ffi.new("char[]", path) for path in paths]
+    options.lowers, options.upper, options.work, options.mount_point = texts
+    options.lower_count = len(lowers)
+    table = ffi.new("struct view_bind[]", len(binds))
+    for number, each in enumerate(binds):
+        row = table[number]
+        texts += [ffi.new("char[]", _encoded(path)) for path in (each.source, each.target)]
+        row.source, row.target = texts[-2:]
+        row.is_readonly, row.is_recursive = each.is_readonly, each.is_recursive
+    options.binds, options.bind_count = table, len(binds)
+    options.flags = (
+        lib.VIEW_READONLY * is_readonly
+        | lib.VIEW_VOLATILE * is_volatile
+        | lib.VIEW_USER_XATTR * in_user_namespace
+        | lib.VIEW_HOST_ROOT * is_host_root
+    )
+    fault = ffi.new("struct fault *")
+    fd = lib.view_open(options, fault)
+    if fd < 0:
+        raise _fault(fault)
+    return fd
+
+
 _ACTIONS = {
     "SCMP_ACT_KILL": 0x00000000,
     "SCMP_ACT_KILL_THREAD": 0x00000000,
@@ -403,6 +485,14 @@ def _word(table: dict[str, int], word: str) -> int:
         return table[word]
     except KeyError:
         raise ValueError(f"unknown seccomp word {word!r}") from None
+
+
+def _ranges(ranges: Sequence[tuple[int, int, int]]) -> IdRanges:
+    table = ffi.new("struct id_range[]", len(ranges))
+    for number, (inside, outside, count) in enumerate(ranges):
+        row = table[number]
+        row.inside, row.outside, row.count = inside, outside, count
+    return table
 
 
 def _fill(

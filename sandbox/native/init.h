@@ -10,10 +10,10 @@
 #endif
 
 #include "launch.h"
+#include "overlay.h"
 #include "sys.h"
 
-#define MAX_LAYERS 500 /* overlayfs' own bound */
-#define MAX_LINKS 40   /* symbolic links followed in one path, the kernel's bound */
+#define MAX_LINKS 40 /* symbolic links followed in one path, the kernel's bound */
 
 struct init {
     const struct plan *plan;

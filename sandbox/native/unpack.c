@@ -1,11 +1,12 @@
 /* One layer becomes a tree.
  *
- * May assume: nobody else changes the tree below `root` meanwhile (it is a staging folder of ours);
- * everything in the archive is hostile.  Every name is cut into parent and last component; the
- * parent is found below root by handle (inroot.c: links in it are followed as a process chrooted to
- * root would, so `lib/x` under a link `lib -> usr/lib` lands in usr/lib, and no link leads
- * outside), and every object is made with an *at call on the parent's handle that does not follow
- * the last component.  Metadata goes through the new object's own descriptor.
+ * May assume: nobody else changes the tree below `root` meanwhile (it is a staging folder of ours),
+ * unless it is a copy: then whoever lives there may change it, and gets no further by that than
+ * `root`.  Everything in the archive is hostile.  Every name is cut into parent and last component;
+ * the parent is found below root by handle (inroot.c: links in it are followed as a process
+ * chrooted to root would, so `lib/x` under a link `lib -> usr/lib` lands in usr/lib, and no link
+ * leads outside), and every object is made with an *at call on the parent's handle that does not
+ * follow the last component.  Metadata goes through the new object's own descriptor.
  *
  * The last entry for a name wins.  Memory: the reader's, one handle, and one record for each
  * directory.  Whiteouts are in whiteouts.c, what is done to directories at the end in unpackdirs.c.
@@ -13,8 +14,11 @@
 #include "unpacker.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stdlib.h>
+#include <sys/fsuid.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -61,6 +65,60 @@ static int clean_name(struct unpack *u, const char *raw, struct name *name)
     return 0;
 }
 
+/* ---- owners ---- */
+
+static int outside_id(struct unpack *u, const struct id_range *ranges, uint32_t count,
+                      uint32_t inside, uint32_t *outside)
+{
+    *outside = inside;
+    if (count == 0)
+        return 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (inside >= ranges[i].inside && inside - ranges[i].inside < ranges[i].count) {
+            *outside = ranges[i].outside + (inside - ranges[i].inside);
+            return 0;
+        }
+    return fault_set(u->fault, FAULT_UNSAFE, EOVERFLOW,
+                     "the id %u is not mapped in the container's user namespace", inside);
+}
+
+/* Through the descriptor, or the name in u->parent.  `is_ours`: the archive did not list it. */
+static int set_owner(struct unpack *u, int fd, const char *name, bool is_ours)
+{
+    const struct unpack_options *o = u->options;
+    bool is_given = o->flags & UNPACK_OWNED;
+    uint32_t uid = is_given ? o->uid : is_ours ? 0 : u->entry->uid;
+    uint32_t gid = is_given ? o->gid : is_ours ? 0 : u->entry->gid;
+    int error;
+
+    if (is_rootless(u))
+        return 0;
+    error = outside_id(u, o->uids, o->uid_count, uid, &uid);
+    if (!error)
+        error = outside_id(u, o->gids, o->gid_count, gid, &gid);
+    if (error)
+        return error;
+    if (name ? fchownat(u->parent, name, uid, gid, AT_SYMLINK_NOFOLLOW) : fchown(fd, uid, gid))
+        return fault_system(u->fault, name ? "fchownat" : "fchown", errno);
+    return 0;
+}
+
+/* In a file system of a user namespace only who is mapped there can make files.  This thread's
+ * file system ids become the namespace's root, with all capabilities that it may have. */
+static int act_as(uint32_t uid, uint32_t gid)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+
+    setfsgid(gid);
+    setfsuid(uid);
+    if (syscall(SYS_capget, &header, data))
+        return -errno;
+    for (size_t i = 0; i < 2; i++)
+        data[i].effective = data[i].permitted;
+    return syscall(SYS_capset, &header, data) ? -errno : 0;
+}
+
 /* ---- parents ---- */
 
 static void forget_parent(struct unpack *u)
@@ -77,6 +135,14 @@ void distrust_parent(struct unpack *u)
     memcpy(u->parent_path, "/", 2);
 }
 
+/* docker's `cp`: a directory never replaces what is none, nor the other way round. */
+static int refuse_kind(struct unpack *u, bool is_directory)
+{
+    return fault_set(u->fault, FAULT_UNSAFE, is_directory ? EISDIR : ENOTDIR, "%s",
+                     is_directory ? "there is a directory of that name"
+                                  : "what has that name is not a directory");
+}
+
 /* Take away what has the name.  *was_whiteout: it was a mark of ours, so what comes now hides all
  * that lower layers have there. */
 static int clear_place(struct unpack *u, int parent, const char *name, bool *was_whiteout)
@@ -87,7 +153,9 @@ static int clear_place(struct unpack *u, int parent, const char *name, bool *was
     *was_whiteout = false;
     if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW))
         return fault_system(u->fault, "fstatat", errno);
-    *was_whiteout = is_whiteout(&st) && !is_applied(u);
+    if (is_copy(u) && S_ISDIR(st.st_mode))
+        return refuse_kind(u, true);
+    *was_whiteout = is_whiteout(&st) && !is_applied(u) && !is_copy(u);
     if (S_ISDIR(st.st_mode))
         error = tree_remove(parent, name);
     else if (unlinkat(parent, name, 0))
@@ -107,7 +175,7 @@ static int make_implied(void *context, int parent, const char *name, const char 
     if (error == ENOTDIR) {
         if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW))
             return fault_system(u->fault, "fstatat", errno);
-        if (is_applied(u) || !is_whiteout(&st))
+        if (is_applied(u) || is_copy(u) || !is_whiteout(&st))
             return fault_unsafe(u->fault, "its parent %.120s is not a directory", path);
         if (unlinkat(parent, name, 0))
             return fault_system(u->fault, "unlinkat", errno);
@@ -118,9 +186,7 @@ static int make_implied(void *context, int parent, const char *name, const char 
     fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return fault_system(u->fault, "openat", errno);
-    error = 0;
-    if (!is_rootless(u) && fchown(fd, 0, 0))
-        error = fault_system(u->fault, "fchown", errno);
+    error = set_owner(u, fd, NULL, true);
     if (!error && fchmod(fd, 0755))
         error = fault_system(u->fault, "fchmod", errno);
     if (!error && is_opaque)
@@ -215,6 +281,10 @@ static int set_xattr(int fd, int parent, const char *name, const struct tar_xatt
 
 static int set_xattrs(struct unpack *u, int fd, const char *name)
 {
+    bool may_lack = is_rootless(u) || u->options->uid_count > 0;
+
+    if (is_stripped(u))
+        return 0;
     for (size_t i = 0; i < u->entry->xattr_count; i++) {
         const struct tar_xattr *xattr = &u->entry->xattrs[i];
         int error;
@@ -223,7 +293,7 @@ static int set_xattrs(struct unpack *u, int fd, const char *name)
             continue;
         error = set_xattr(fd, u->parent, name, xattr);
         /* The filesystem has none of that kind, or links cannot have them. */
-        if (error == -EOPNOTSUPP || (error == -EPERM && (is_rootless(u) || fd < 0)))
+        if (error == -EOPNOTSUPP || (error == -EPERM && (may_lack || fd < 0)))
             u->result->passed_over++;
         else if (error == -EINVAL)
             return fault_damaged(u->fault, "invalid value of the extended attribute %s",
@@ -237,13 +307,32 @@ static int set_xattrs(struct unpack *u, int fd, const char *name)
 /* Owner first: chown takes set-user-id and capabilities away. */
 static int set_metadata(struct unpack *u, int fd, uint32_t mode)
 {
-    const struct tar_entry *entry = u->entry;
+    int error = set_owner(u, fd, NULL, false);
 
-    if (!is_rootless(u) && fchown(fd, entry->uid, entry->gid))
-        return fault_system(u->fault, "fchown", errno);
-    if (fchmod(fd, mode))
-        return fault_system(u->fault, "fchmod", errno);
-    return entry->xattr_count ? set_xattrs(u, fd, NULL) : 0;
+    if (!error && fchmod(fd, mode_for(u, mode)))
+        error = fault_system(u->fault, "fchmod", errno);
+    return error || !u->entry->xattr_count ? error : set_xattrs(u, fd, NULL);
+}
+
+/* Of what cannot be opened.  In a tree that others use it may be a link by now. */
+static int set_mode_at(struct unpack *u, const char *name, uint32_t mode)
+{
+    int fd = openat(u->parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    char path[40];
+    struct stat st;
+    int error = 0;
+
+    if (fd < 0)
+        return fault_system(u->fault, "openat", errno);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    if (fstat(fd, &st))
+        error = fault_system(u->fault, "fstat", errno);
+    else if (S_ISLNK(st.st_mode))
+        error = fault_system(u->fault, "chmod", ELOOP);
+    else if (chmod(path, mode))
+        error = fault_system(u->fault, "chmod", errno);
+    close(fd);
+    return error;
 }
 
 static int set_metadata_at(struct unpack *u, const char *name)
@@ -253,12 +342,11 @@ static int set_metadata_at(struct unpack *u, const char *name)
                                 {.tv_sec = entry->mtime, .tv_nsec = entry->mtime_ns}};
     int error;
 
-    if (!is_rootless(u) && fchownat(u->parent, name, entry->uid, entry->gid, AT_SYMLINK_NOFOLLOW))
-        return fault_system(u->fault, "fchownat", errno);
-    /* No link here: the object was made a moment ago, by us. */
-    if (entry->type != '2' && fchmodat(u->parent, name, entry->mode, 0))
-        return fault_system(u->fault, "fchmodat", errno);
-    error = entry->xattr_count ? set_xattrs(u, -1, name) : 0;
+    error = set_owner(u, -1, name, false);
+    if (!error && entry->type != '2')
+        error = set_mode_at(u, name, mode_for(u, entry->mode));
+    if (!error && entry->xattr_count)
+        error = set_xattrs(u, -1, name);
     if (error)
         return error;
     if (utimensat(u->parent, name, times, AT_SYMLINK_NOFOLLOW))
@@ -437,6 +525,10 @@ static int make_special(struct unpack *u, const char *name)
 
     if (entry->type == '2' && entry->link[0] == 0)
         return fault_unsafe(u->fault, "link without a target");
+    if (is_stripped(u) && (entry->type == '3' || entry->type == '4')) {
+        u->result->passed_over++;
+        return 0;
+    }
     error = make_node(u, name);
     if (error == -EEXIST) {
         error = clear_place(u, u->parent, name, &was_whiteout);
@@ -455,7 +547,7 @@ static int make_special(struct unpack *u, const char *name)
 
 static int make_directory(struct unpack *u, const char *name)
 {
-    bool was_whiteout = false;
+    bool was_whiteout = false, is_merged = false;
     char real[PATH_MAX];
     int fd = -ENOENT, error;
 
@@ -466,6 +558,9 @@ static int make_directory(struct unpack *u, const char *name)
         if (errno != EEXIST)
             return fault_system(u->fault, "mkdirat", errno);
         fd = open_directory(u->parent, name);
+        is_merged = is_copy(u) && fd >= 0;
+        if (is_copy(u) && (fd == -ENOTDIR || fd == -ELOOP))
+            return refuse_kind(u, false);
         if (fd == -ENOTDIR || fd == -ELOOP) {
             error = clear_place(u, u->parent, name, &was_whiteout);
             if (error)
@@ -479,7 +574,14 @@ static int make_directory(struct unpack *u, const char *name)
         fd = open_directory(u->parent, name);
     if (fd < 0)
         return fault_system(u->fault, "openat", -fd);
-    error = set_metadata(u, fd, (u->entry->mode & 01777) | 0700);
+    /* One that is in use keeps its mode to the end. */
+    if (is_merged) {
+        error = set_owner(u, fd, NULL, false);
+        if (!error && u->entry->xattr_count)
+            error = set_xattrs(u, fd, NULL);
+    } else {
+        error = set_metadata(u, fd, (u->entry->mode & 01777) | 0700);
+    }
     if (!error && was_whiteout)
         error = mark_opaque(u, fd);
     if (!error)
@@ -498,6 +600,9 @@ static int set_root(struct unpack *u)
 
     if (u->entry->type != '5')
         return fault_unsafe(u->fault, "the root has to be a directory");
+    /* It is somebody's, and stays as it is. */
+    if (is_copy(u))
+        return 0;
     error = use_parent(u, u->options->root, "", "");
     if (!error)
         error = set_metadata(u, u->options->root, (u->entry->mode & 01777) | 0700);
@@ -538,12 +643,16 @@ static int unpack_entry(struct unpack *u)
         return result;
     if (u->name.len == 0)
         return set_root(u);
-    result = check_components(u);
-    if (result)
-        return result > 0 ? 0 : result;
+    if (!is_copy(u)) {
+        result = check_components(u);
+        if (result)
+            return result > 0 ? 0 : result;
+    }
     result = find_parent(u);
     if (result)
         return result;
+    if (is_copy(u))
+        return make_entry(u);
     if (!strcmp(u->name.last, WHITEOUT_OPAQUE))
         return make_opaque(u);
     if (!strncmp(u->name.last, WHITEOUT, strlen(WHITEOUT)))
@@ -592,6 +701,22 @@ static int unpack_stream(struct unpack *u, struct stream *stream)
     return error;
 }
 
+static int unpack_as_owner(struct unpack *u, struct stream *stream)
+{
+    const struct unpack_options *o = u->options;
+    uint32_t uid, gid;
+    int error = outside_id(u, o->uids, o->uid_count, 0, &uid);
+
+    if (!error)
+        error = outside_id(u, o->gids, o->gid_count, 0, &gid);
+    if (error || o->uid_count == 0)
+        return error ? error : unpack_stream(u, stream);
+    error = act_as(uid, gid);
+    error = error ? fault_system(u->fault, "capset", -error) : unpack_stream(u, stream);
+    act_as(geteuid(), getegid());
+    return error;
+}
+
 int unpack_layer(const struct unpack_options *options, struct progress *progress,
                  struct unpack_result *result, struct fault *fault)
 {
@@ -611,7 +736,7 @@ int unpack_layer(const struct unpack_options *options, struct progress *progress
     if (!error && getrandom(u->seed, sizeof u->seed, 0) != (ssize_t)sizeof u->seed)
         error = fault_system(fault, "getrandom", errno);
     if (!error)
-        error = unpack_stream(u, stream);
+        error = unpack_as_owner(u, stream);
     stream_close(stream);
     forget_parent(u);
     keyset_free(&u->made);

@@ -9,10 +9,22 @@
 #include "tar.h"
 
 enum unpack_flags {
-    UNPACK_APPLY =
-        1, /* whiteouts delete in the tree that is there; else they become overlay's marks */
-    UNPACK_ROOTLESS =
-        2, /* no owners; devices and attributes that are not allowed are passed over */
+    /* Whiteouts delete in the tree that is there; else they become overlay's marks. */
+    UNPACK_APPLY = 1,
+    /* No owners; devices and attributes that are not allowed are passed over. */
+    UNPACK_ROOTLESS = 2,
+    /* No layer but files, into a tree that others may use and change meanwhile: `.wh.` means
+     * nothing, directories are merged, and what is one never replaces what is none. */
+    UNPACK_COPY = 4,
+    /* Everything belongs to options->uid and gid, whoever the archive says. */
+    UNPACK_OWNED = 8,
+    /* What gives rights to others is passed over: devices, attributes, set-id bits. */
+    UNPACK_STRIPPED = 16,
+};
+
+/* Ids of the archive as this host has them: a user namespace's map. */
+struct id_range {
+    uint32_t inside, outside, count;
 };
 
 struct unpack_options {
@@ -23,6 +35,9 @@ struct unpack_options {
     int flags;
     const char *opaque_xattr;
     const char *opaque_too; /* a second one, where the file system has such; NULL */
+    uint32_t uid, gid; /* UNPACK_OWNED; as the archive's ids are */
+    const struct id_range *uids, *gids;
+    uint32_t uid_count, gid_count; /* 0: ids are the host's */
 };
 
 struct unpack_result {

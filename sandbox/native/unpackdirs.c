@@ -2,9 +2,9 @@
  *
  * May assume: a struct unpack whose fault, options and entry are set.  Until the end a directory is
  * accessible to its owner and without set-group-id and default ACL, so that what is made in it can
- * be made and has the owner and mode that the archive says.  A directory is known by its inode: the
- * last record for one holds, and a record whose path leads to another inode by now is of something
- * that a later entry replaced.  The records are bounded by RECORD_BYTES in all.
+ * be made and has the owner and mode that the archive says.  A directory is known by its device and
+ * inode: the last record for one holds, and a record whose path leads to another inode by now is of
+ * something that a later entry replaced.  The records are bounded by RECORD_BYTES in all.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@
 
 /* What is still to be done to a directory at the end. */
 struct directory {
-    uint64_t inode;
+    uint64_t device, inode;
     uint64_t order;
     uint64_t path; /* offsets into the texts */
     uint64_t acl;
@@ -72,7 +72,7 @@ static const struct tar_xattr *default_acl(const struct tar_entry *entry)
 int keep_directory(struct unpack *u, int fd, const char *path, bool is_implied)
 {
     const struct tar_entry *entry = u->entry;
-    const struct tar_xattr *acl = is_implied ? NULL : default_acl(entry);
+    const struct tar_xattr *acl = is_implied || is_stripped(u) ? NULL : default_acl(entry);
     struct directory *d;
     struct stat st;
     int error;
@@ -93,10 +93,11 @@ int keep_directory(struct unpack *u, int fd, const char *path, bool is_implied)
     }
     d = &u->directories[u->directory_count];
     *d = (struct directory){
+        .device = st.st_dev,
         .inode = st.st_ino,
         .order = u->directory_count,
         .depth = depth_of(path),
-        .mode = is_implied ? 0755 : entry->mode,
+        .mode = is_implied ? 0755 : mode_for(u, entry->mode),
         .mtime = entry->mtime,
         .mtime_ns = entry->mtime_ns,
         .is_implied = is_implied,
@@ -114,6 +115,8 @@ static int by_inode(const void *left, const void *right)
 {
     const struct directory *a = left, *b = right;
 
+    if (a->device != b->device)
+        return a->device < b->device ? -1 : 1;
     if (a->inode != b->inode)
         return a->inode < b->inode ? -1 : 1;
     return a->order < b->order ? -1 : 1;
@@ -172,7 +175,7 @@ static int finish_directory(struct unpack *u, const struct directory *d)
         return fault_system(u->fault, "openat2", -fd);
     if (fstat(fd, &st)) {
         error = fault_system(u->fault, "fstat", errno);
-    } else if (st.st_ino == d->inode) {
+    } else if (st.st_ino == d->inode && st.st_dev == d->device) {
         error = set_default_acl(u, fd, d);
         if (!error && (st.st_mode & 07777) != d->mode && fchmod(fd, d->mode))
             error = fault_system(u->fault, "fchmod", errno);
@@ -200,13 +203,14 @@ int finish_directories(struct unpack *u)
     size_t kept = 0;
     int error = 0;
 
-    if (!is_applied(u) && !lists_root(u))
+    if (!is_applied(u) && !is_copy(u) && !lists_root(u))
         error = add_implied(u, "");
     if (error || u->directory_count == 0)
         return error;
     qsort(all, u->directory_count, sizeof *all, by_inode);
     for (size_t i = 0; i < u->directory_count; i++)
-        if (i + 1 == u->directory_count || all[i].inode != all[i + 1].inode)
+        if (i + 1 == u->directory_count || all[i].inode != all[i + 1].inode ||
+            all[i].device != all[i + 1].device)
             all[kept++] = all[i];
     qsort(all, kept, sizeof *all, deepest_first);
     for (size_t i = 0; i < kept && !error; i++) {

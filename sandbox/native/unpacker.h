@@ -55,6 +55,22 @@ static inline bool is_rootless(const struct unpack *u)
     return u->options->flags & UNPACK_ROOTLESS;
 }
 
+static inline bool is_copy(const struct unpack *u)
+{
+    return u->options->flags & UNPACK_COPY;
+}
+
+static inline bool is_stripped(const struct unpack *u)
+{
+    return u->options->flags & UNPACK_STRIPPED;
+}
+
+/* The mode that an object gets of the archive's. */
+static inline uint32_t mode_for(const struct unpack *u, uint32_t mode)
+{
+    return is_stripped(u) ? mode & 01777 : mode;
+}
+
 static inline bool is_whiteout(const struct stat *st)
 {
     return S_ISCHR(st->st_mode) && st->st_rdev == 0;
