@@ -126,17 +126,17 @@ class ObjectInUse(Conflict):
 
 
 class PathConflict(Conflict):
-    """What a copy would put at ``path`` and what is there are not both directories.
+    """What a copy into ``folder`` would put at ``path`` and what is there are not both directories.
 
-    ``is_directory`` says which of the two is one: what is there.
+    ``is_directory`` says whether what is there is one.
     """
 
-    def __init__(self, path: str, *, is_directory: bool) -> None:
-        self.path, self.is_directory = path, is_directory
+    def __init__(self, path: str, *, folder: str, is_directory: bool) -> None:
+        self.path, self.folder, self.is_directory = path, folder, is_directory
         there, copied = "directory", "non-directory"
         if not is_directory:
             there, copied = copied, there
-        super().__init__(f'cannot overwrite {there} "{path}" with {copied}')
+        super().__init__(f'cannot overwrite {there} "{path}" with {copied} "{folder}"')
 
 
 class WrongStatus(SandboxError):

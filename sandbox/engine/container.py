@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..paths import Paths
     from ..state.containers import ContainerRecord
     from .attaching import Client
+    from .copying import Copied
     from .engine import Engine
     from .keywords import ExecKeywords
     from .launching import Launching, StartAs
@@ -429,6 +430,97 @@ class Container:
         from . import execing
 
         return execing.run(self._engine, self, command, dict(keywords), stdin)
+
+    # Its files
+
+    def get(self, path: str, *, follow_link: bool = False) -> Iterator[bytes]:
+        """A file or folder as a tar stream, in pieces of at most a MiB.
+
+        The names in it begin with the last component of ``path``; ``path/.`` is the
+        content of a folder.  A link is itself, or with ``follow_link`` what it leads
+        to.  `NotFound` when it is not there.  It works in any state, as all of these
+        do, and sees volumes and tmpfs where they are mounted.
+        """
+        from . import copying
+
+        return copying.stream_path(self, path, follow_link=follow_link)
+
+    def get_to(self, fd: int, path: str, *, follow_link: bool = False) -> Copied:
+        """The same to an open descriptor, which is borrowed."""
+        from . import copying
+
+        return copying.pack_path(self, path, fd, follow_link=follow_link)
+
+    def put(
+        self,
+        path: str,
+        tar: int | bytes | Iterable[bytes],
+        *,
+        owner: tuple[int, int] | None = None,
+    ) -> Copied:
+        """Unpack a tar, compressed or not, into the folder ``path``.
+
+        ``tar`` is an open descriptor, the bytes, or pieces of them.  Files belong to
+        the ids that it says, or all to ``owner`` (user, group), as the container has
+        them.  `NotFound` without the folder, `PathConflict` where a folder and a file
+        have one name, `DamagedArchive`, `UnsafeArchive`.
+        """
+        from . import copying
+
+        return copying.unpack_into(
+            self, path, (tar,) if isinstance(tar, bytes) else tar, owner=owner
+        )
+
+    def copy_in(
+        self, source: str, path: str, *, follow_link: bool = False, archive: bool = False
+    ) -> Copied:
+        """Copy a file or folder of this machine to ``path``, by the rules of ``docker cp``.
+
+        It belongs to the container's root, or with ``archive`` to the ids that it has here.
+        """
+        from . import copying
+
+        return copying.copy_in(self, source, path, follow_link=follow_link, archive=archive)
+
+    def copy_out(
+        self, path: str, destination: str, *, follow_link: bool = False, archive: bool = False
+    ) -> Copied:
+        """Copy ``path`` to this machine, by the rules of ``docker cp``.
+
+        It belongs to the caller, without devices, attributes and set-id bits; with
+        ``archive`` it keeps them, and its owners.
+        """
+        from . import copying
+
+        return copying.copy_out(self, path, destination, follow_link=follow_link, archive=archive)
+
+    def export(self, fd: int) -> Copied:
+        """Write its whole root to a descriptor, as a tar that ``import`` takes.
+
+        What is mounted in it, as volumes are, is an empty place.
+        """
+        from . import copying
+
+        return copying.export(self, fd)
+
+    def read_bytes(self, path: str, *, max_bytes: int = 64 << 20) -> bytes:
+        """The content of one regular file, links followed; `UsageError` when there is more."""
+        from . import copying
+
+        return copying.read(self, path, max_bytes=max_bytes)
+
+    def write_bytes(
+        self,
+        path: str,
+        data: bytes,
+        *,
+        mode: int = 0o644,
+        owner: tuple[int, int] = (0, 0),
+    ) -> None:
+        """Make or replace one file, whose folder is there; a link at its end is followed."""
+        from . import copying
+
+        copying.write(self, path, data, mode=mode, owner=owner)
 
     def logs(
         self,

@@ -75,6 +75,8 @@ def split_entry(path: str) -> tuple[str, str]:
     if is_content(path):
         return clean(path), "."
     cleaned = clean(path)
+    if cleaned == "/":
+        return "/", "/"
     return clean(cleaned[: -len(last_of(cleaned))] or "."), last_of(cleaned)
 
 

@@ -231,7 +231,9 @@ def faults_as_errors(target_fd: int) -> Iterator[None]:
 
 def _error(fault: native.Fault, target_fd: int) -> Exception:
     if fault.kind == native.UNSAFE and fault.errno in (errno.EISDIR, errno.ENOTDIR):
-        return PathConflict(fault.entry, is_directory=fault.errno == errno.EISDIR)
+        return PathConflict(
+            fault.entry.rstrip("/"), folder="", is_directory=fault.errno == errno.EISDIR
+        )
     if fault.kind == native.UNSAFE:
         return UnsafeArchive(entry=fault.entry, problem=fault.problem)
     if fault.kind == native.DAMAGED:

@@ -89,6 +89,10 @@ class PackOptions:
     overlay: Array
     left_out: Array
     max_bytes: int
+    uids: IdRanges
+    gids: IdRanges
+    uid_count: int
+    gid_count: int
 
 class PackResult:
     entries: int
@@ -193,6 +197,7 @@ class Lib:
     UNPACK_APPLY: Final[int]
     UNPACK_ROOTLESS: Final[int]
     PACK_ONE_MOUNT: Final[int]
+    PACK_NO_KERNEL: Final[int]
     UNPACK_COPY: Final[int]
     UNPACK_OWNED: Final[int]
     UNPACK_STRIPPED: Final[int]

@@ -76,10 +76,11 @@ struct tar_bounds {
     uint32_t max_path; uint32_t max_pax; uint32_t max_xattr; uint32_t max_segments;
 };
 
+struct id_range { uint32_t inside; uint32_t outside; uint32_t count; };
+
 enum {
     UNPACK_APPLY = 1, UNPACK_ROOTLESS = 2, UNPACK_COPY = 4, UNPACK_OWNED = 8, UNPACK_STRIPPED = 16
 };
-struct id_range { uint32_t inside; uint32_t outside; uint32_t count; };
 struct unpack_options {
     struct stream_options stream;
     struct tar_bounds tar;
@@ -107,7 +108,7 @@ int unpack_layer(const struct unpack_options *, struct progress *, struct unpack
                  struct fault *);
 void unpack_result_free(struct unpack_result *);
 
-enum { PACK_ONE_MOUNT = 1 };
+enum { PACK_ONE_MOUNT = 1, PACK_NO_KERNEL = 2 };
 struct pack_options {
     int dir;
     const char *entry;
@@ -117,6 +118,10 @@ struct pack_options {
     const char *overlay;
     const char *left_out;
     uint64_t max_bytes;
+    const struct id_range *uids;
+    const struct id_range *gids;
+    uint32_t uid_count;
+    uint32_t gid_count;
 };
 struct pack_result {
     uint64_t entries;

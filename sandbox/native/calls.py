@@ -65,6 +65,11 @@ class Progress:
         """Archive entries so far."""
         return self._counts.entries
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Somebody wants it to end."""
+        return bool(self._counts.cancel)
+
     def cancel(self) -> None:
         """Make the call end soon, with `Fault` of kind CANCELLED."""
         self._counts.cancel = 1
@@ -226,6 +231,9 @@ def pack(
     overlay: bytes = b"",
     left_out: Iterable[bytes] = (),
     is_one_mount: bool = False,
+    with_kernels: bool = True,
+    uids: Sequence[tuple[int, int, int]] = (),
+    gids: Sequence[tuple[int, int, int]] = (),
     max_bytes: int = _NO_BOUND,
     progress: Progress | None = None,
 ) -> Packed:
@@ -237,6 +245,9 @@ def pack(
     below it have nothing in front.  ``overlay``, the prefix of overlayfs' attributes, makes it
     a layer: overlayfs' marks become whiteouts.  ``left_out`` are paths below the directory.
     With ``is_one_mount`` mounts below it are not entered and show as empty places.
+    Without ``with_kernels`` nor are file systems that the kernel makes up.  ``uids`` and
+    ``gids`` are a user namespace's ranges (inside, outside, count), whose ids the archive
+    gets.
     Raises `Fault`; ``out_fd`` holds no archive then.
     """
     options = ffi.new("struct pack_options *")
@@ -248,7 +259,10 @@ def pack(
     options.name = kept[1]
     options.overlay = kept[2] if overlay else ffi.NULL
     options.left_out = kept[3]
-    options.flags = lib.PACK_ONE_MOUNT if is_one_mount else 0
+    options.flags = lib.PACK_ONE_MOUNT * is_one_mount | lib.PACK_NO_KERNEL * (not with_kernels)
+    ranges = _ranges(uids), _ranges(gids)
+    options.uids, options.uid_count = ranges[0], len(uids)
+    options.gids, options.gid_count = ranges[1], len(gids)
     options.max_bytes = max_bytes
     result = ffi.new("struct pack_result *")
     fault = ffi.new("struct fault *")

@@ -16,12 +16,14 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -326,8 +328,8 @@ static int put_head(struct pack *p, const struct stat *st, char type, const char
         .link = link,
         .type = type,
         .mode = st->st_mode & 07777,
-        .uid = st->st_uid,
-        .gid = st->st_gid,
+        .uid = id_inside(p->options->uids, p->options->uid_count, st->st_uid),
+        .gid = id_inside(p->options->gids, p->options->gid_count, st->st_gid),
         .size = type == '0' ? (uint64_t)st->st_size : 0,
         .mtime = st->st_mtim.tv_sec,
         .mtime_ns = (uint32_t)st->st_mtim.tv_nsec,
@@ -474,6 +476,17 @@ static int pop(struct pack *p)
     return error;
 }
 
+/* Its files are made up when they are read, and some have effects. */
+static bool is_kernels(int fd)
+{
+    struct statfs info;
+
+    if (fstatfs(fd, &info))
+        return false;
+    return info.f_type == PROC_SUPER_MAGIC || info.f_type == SYSFS_MAGIC ||
+           info.f_type == CGROUP_SUPER_MAGIC || info.f_type == CGROUP2_SUPER_MAGIC;
+}
+
 /* The directory's entry, and what is below it is next. */
 static int put_directory(struct pack *p, int handle, const struct stat *st,
                          const struct marks *marks)
@@ -494,6 +507,10 @@ static int put_directory(struct pack *p, int handle, const struct stat *st,
     fd = openat(handle, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return fault_system(p->fault, "openat", errno);
+    if (p->options->flags & PACK_NO_KERNEL && p->depth > 0 && is_kernels(fd)) {
+        close(fd);
+        return 0;
+    }
     return push(p, fd);
 }
 

@@ -5,10 +5,13 @@
 #include <stdint.h>
 
 #include "fault.h"
+#include "idrange.h"
 #include "inflate.h"
 
 enum pack_flags {
     PACK_ONE_MOUNT = 1, /* what is mounted below shows as the empty place that it is mounted on */
+    /* Nor is what the kernel makes up (proc, sysfs, cgroup) entered, unless it is asked for. */
+    PACK_NO_KERNEL = 2,
 };
 
 struct pack_options {
@@ -24,6 +27,8 @@ struct pack_options {
     const char
         *left_out;      /* paths below the directory, each with a NUL, at the end one more; NULL */
     uint64_t max_bytes; /* of the archive */
+    const struct id_range *uids, *gids;
+    uint32_t uid_count, gid_count; /* 0: ids are the tree's */
 };
 
 struct pack_result {

@@ -70,14 +70,8 @@ static int clean_name(struct unpack *u, const char *raw, struct name *name)
 static int outside_id(struct unpack *u, const struct id_range *ranges, uint32_t count,
                       uint32_t inside, uint32_t *outside)
 {
-    *outside = inside;
-    if (count == 0)
+    if (id_outside(ranges, count, inside, outside))
         return 0;
-    for (uint32_t i = 0; i < count; i++)
-        if (inside >= ranges[i].inside && inside - ranges[i].inside < ranges[i].count) {
-            *outside = ranges[i].outside + (inside - ranges[i].inside);
-            return 0;
-        }
     return fault_set(u->fault, FAULT_UNSAFE, EOVERFLOW,
                      "the id %u is not mapped in the container's user namespace", inside);
 }

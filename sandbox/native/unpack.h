@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "fault.h"
+#include "idrange.h"
 #include "inflate.h"
 #include "tar.h"
 
@@ -20,11 +21,6 @@ enum unpack_flags {
     UNPACK_OWNED = 8,
     /* What gives rights to others is passed over: devices, attributes, set-id bits. */
     UNPACK_STRIPPED = 16,
-};
-
-/* Ids of the archive as this host has them: a user namespace's map. */
-struct id_range {
-    uint32_t inside, outside, count;
 };
 
 struct unpack_options {
