@@ -178,6 +178,7 @@ def unpack_copy(
                 stream=COPY_BOUNDS.stream(),
                 tar=COPY_BOUNDS.tar(),
                 opaque_xattr=OPAQUE_XATTR,
+                opaque_too="",
                 is_applied=False,
                 is_rootless=is_rootless,
                 progress=counts,
