@@ -237,9 +237,10 @@ def resolve(engine: Engine, options: RunOptions, config: ImageConfig) -> RunOpti
         for mount in _mounts_of(engine, text):
             mounts[normalize(mount.target)] = mount
     for mount in options.volume:
+        mount = replace(mount, target=normalize(mount.target))
         if mount.kind == "volume" and not mount.source:
             mount = replace(mount, source=containers.new_id(), anonymous=True)
-        mounts[normalize(mount.target)] = mount
+        mounts[mount.target] = mount
     covered = {normalize(each.target) for each in options.tmpfs}
     if len(config.volumes) > MAX_IMAGE_VOLUMES:
         raise UsageError(f"the image has {len(config.volumes)} volumes, over {MAX_IMAGE_VOLUMES}")
