@@ -601,6 +601,32 @@ COMMANDS: dict[str, Entry] = {
         ),
         ("sandbox image prune", "sandbox image prune -a -f --filter until=24h"),
     ),
+    "system df": (
+        "[OPTIONS]",
+        "Show disk usage",
+        0,
+        0,
+        "",
+        (
+            ("format", "", "string", "Format output using a custom template, or 'json'"),
+            ("verbose", "v", "", "Show detailed information on space usage"),
+        ),
+        ("sandbox system df", "sandbox system df -v"),
+    ),
+    "system prune": (
+        "[OPTIONS]",
+        "Remove unused data",
+        0,
+        0,
+        "",
+        (
+            ("all", "a", "", "Remove all unused images not just dangling ones"),
+            ("filter", "", "filter", "Provide filter values (label=NAME[=VALUE], until=TIME)"),
+            ("force", "f", "", "Do not prompt for confirmation"),
+            ("volumes", "", "", "Prune anonymous volumes"),
+        ),
+        ("sandbox system prune", "sandbox system prune -a -f --volumes"),
+    ),
     "image fsck": (
         "[OPTIONS] [IMAGE...]",
         "Verify blobs by their digests and unpacked layers by their blobs",
@@ -831,7 +857,12 @@ NOUNS: dict[str, dict[str, str]] = {
         "save": "save",
         "tag": "tag",
     },
-    "system": {"events": "events", "info": "info"},
+    "system": {
+        "df": "system df",
+        "events": "events",
+        "info": "info",
+        "prune": "system prune",
+    },
     "volume": {
         "create": "volume create",
         "inspect": "volume inspect",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .result import RunResult
     from .status import Status
     from .templates import Templates
+    from .usage import Usage
     from .volumes import Volume
 
 __all__ = ["Engine"]
@@ -434,6 +435,12 @@ class Engine:
         from .images import prune
 
         return prune(self, is_wanted, unused=unused)
+
+    def usage(self) -> Usage:
+        """What images, containers and volumes take of the disk, as du(1) counts it."""
+        from .usage import usage
+
+        return usage(self)
 
     def history(self, name: str) -> tuple[Step, ...]:
         """The steps that an image says it was made by, the last one first."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         pack,
         remove_tree,
         seccomp_compile,
+        tree_disk_bytes,
         tree_size,
         unpack,
     )
@@ -63,6 +64,7 @@ __all__ = [
     "pack",
     "remove_tree",
     "seccomp_compile",
+    "tree_disk_bytes",
     "tree_size",
     "unpack",
 ]

@@ -133,7 +133,7 @@ int pack_tree(const struct pack_options *, struct progress *, struct pack_result
               struct fault *);
 
 int tree_remove(int dir, const char *name);
-int tree_size(int dir, uint64_t *bytes, uint64_t *inodes);
+int tree_size(int dir, uint64_t *bytes, uint64_t *inodes, uint64_t *disk_bytes);
 int tree_copy(int from, int to, bool durable);
 int tree_move(int from, int to);
 int layer_view(const char *const *layers, size_t count);

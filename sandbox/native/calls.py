@@ -301,11 +301,21 @@ def remove_tree(dir_fd: int, name: str) -> None:
 
 def tree_size(dir_fd: int) -> tuple[int, int]:
     """Apparent bytes of all below ``dir_fd`` that is no directory, each inode once; the inodes."""
-    size, inodes = ffi.new("uint64_t *"), ffi.new("uint64_t *")
-    error = lib.tree_size(dir_fd, size, inodes)
+    size, inodes, _disk_bytes = _measured(dir_fd)
+    return size, inodes
+
+
+def tree_disk_bytes(dir_fd: int) -> int:
+    """What ``dir_fd`` and all below it take of the disk, as du(1) counts: each inode once."""
+    return _measured(dir_fd)[2]
+
+
+def _measured(dir_fd: int) -> tuple[int, int, int]:
+    counts = [ffi.new("uint64_t *") for _ in range(3)]
+    error = lib.tree_size(dir_fd, *counts)
     if error < 0:
         raise OSError(-error, os.strerror(-error))
-    return size[0], inodes[0]
+    return counts[0][0], counts[1][0], counts[2][0]
 
 
 def copy_tree(from_fd: int, to_fd: int, *, durable: bool) -> None:

@@ -44,7 +44,7 @@ struct walk {
     char *batch;
     bool removes;
     struct keyset links;
-    uint64_t bytes, inodes;
+    uint64_t bytes, disk_bytes, inodes;
 };
 
 static int enter(int parent, const char *name)
@@ -163,6 +163,7 @@ static int count(struct walk *w, int fd, const char *name, bool *is_directory)
             return added;
     }
     w->inodes++;
+    w->disk_bytes += (uint64_t)st.st_blocks * 512;
     if (!*is_directory)
         w->bytes += (uint64_t)st.st_size;
     return 0;
@@ -361,18 +362,22 @@ int tree_remove(int dir, const char *name)
     return -ENOTEMPTY;
 }
 
-int tree_size(int dir, uint64_t *bytes, uint64_t *inodes)
+int tree_size(int dir, uint64_t *bytes, uint64_t *inodes, uint64_t *disk_bytes)
 {
     struct walk w = {.batch = malloc(BATCH_BYTES), .inodes = 1};
+    struct stat st;
     int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int error = fd < 0 ? -errno : push(&w, fd);
 
+    if (!error && fstat(fd, &st) == 0)
+        w.disk_bytes = (uint64_t)st.st_blocks * 512;
     if (!error)
         error = w.batch ? walk(&w) : -ENOMEM;
     if (error == -ESTALE)
         error = 0;
     *bytes = w.bytes;
     *inodes = w.inodes;
+    *disk_bytes = w.disk_bytes;
     walk_free(&w);
     return error;
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,77 @@ def test_a_tree_that_is_not_what_its_blob_holds_is_found(small: Store, how: str)
 
     assert out.startswith(f"{tree}: is not what its blob holds: /")
     assert os.listdir(small.root / "staging") == []
+
+
+def test_the_disk_usage_is_what_du_counts(busybox: Store, tmp_path: Path) -> None:
+    parts = archives.small()
+    (tmp_path / "small.tar").write_bytes(parts.oci_archive())
+    ran(busybox, "load", "-i", str(tmp_path / "small.tar"))
+    ran(
+        busybox,
+        "run",
+        "--name",
+        "one",
+        "busybox",
+        "dd",
+        "if=/dev/zero",
+        "of=/big",
+        "bs=64k",
+        "count=9",
+    )
+    ran(busybox, "create", "-v", "data:/data", "--name", "two", "busybox", "true")
+    (busybox.root / "volumes" / "data" / "_data" / "file").write_bytes(bytes(100_000))
+
+    usage = sandbox.Engine().usage()
+
+    assert _close(usage.image_bytes, _du(busybox.root / "layers") + _du(busybox.root / "blobs"))
+    for each in usage.containers:
+        assert _close(each.bytes, _du(Path(each.container.folder)))
+    assert _close(usage.volumes[0].bytes, _du(busybox.root / "volumes" / "data" / "_data"))
+    assert usage.volumes[0].links == 1
+    by_name = {each.image.names[0]: each for each in usage.images}
+    assert by_name["busybox:latest"].containers == 2
+    assert usage.reclaimable_image_bytes == by_name["small:latest"].unique_bytes
+    assert sum(each.unique_bytes for each in usage.images) == usage.image_bytes
+    ran(busybox, "rm", "-v", "one", "two")
+
+
+def test_shared_layers_are_shared_bytes(small: Store) -> None:
+    ran(small, "tag", "small", "other")
+    before = sandbox.Engine().usage()
+
+    assert [each.shared_bytes for each in before.images] == [0]
+    out = ran(small, "system", "df")
+    assert out.splitlines()[0].split() == ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]
+    assert [line.split("  ")[0] for line in out.splitlines()[1:]] == [
+        *("Images", "Containers", "Local Volumes", "Build Cache")
+    ]
+    assert out.splitlines()[1].endswith("(100%)")
+
+
+def test_a_prune_of_the_system_takes_all_that_nothing_uses(busybox: Store, tmp_path: Path) -> None:
+    (tmp_path / "small.tar").write_bytes(archives.small().oci_archive())
+    ran(busybox, "load", "-i", str(tmp_path / "small.tar"))
+    ran(busybox, "run", "-v", "/anonymous", "--name", "done", "busybox", "true")
+    ran(busybox, "run", "-d", "--name", "runs", "busybox", "sleep", "1000")
+
+    out = ran(busybox, "system", "prune", "-a", "-f", "--volumes")
+
+    assert out.startswith("Deleted Containers:\n")
+    assert "\nDeleted Volumes:\n" in out
+    assert "untagged: small:latest\n" in out
+    engine = sandbox.Engine()
+    assert [each.name for each in engine.containers(all=True)] == ["runs"]
+    assert [image.names for image in engine.images()] == [("busybox:latest",)]
+    assert engine.volumes() == ()
+    ran(busybox, "rm", "-f", "runs")
+
+
+def _du(path: Path) -> int:
+    done = subprocess.run(["du", "-s", "-B1", path], stdout=subprocess.PIPE, check=True)
+    return int(done.stdout.split()[0])
+
+
+def _close(found: int, expected: int) -> bool:
+    # The folder of folders itself, which no thing takes, and no more.
+    return abs(found - expected) <= max(0.01 * expected, 3 * 4096)
