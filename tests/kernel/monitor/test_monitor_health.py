@@ -59,7 +59,7 @@ def state(monitored: Monitored) -> Health:
     return health.parse((monitored.state / "health").read_bytes())
 
 
-def wait_for(monitored: Monitored, condition: Callable[[Health], bool]) -> Health:
+def wait_for(monitored: Monitored, condition: Callable[[Health], object]) -> Health:
     deadline = time.monotonic() + 30
     while not condition(found := state(monitored)):
         assert time.monotonic() < deadline, f"not in 30 s: {found}"
@@ -125,14 +125,18 @@ def test_it_starts_and_is_healthy_after_the_first_success(
 
 
 def test_it_is_unhealthy_after_so_many_failures_and_not_before(either: Monitored) -> None:
-    launch = either.shell("sleep 60", health=checked("exit 3", retries=3, interval_ms=100))
+    launch = either.shell("sleep 60", health=checked("exit 3", retries=3, interval_ms=50))
     launch.wait_started(timeout_s=20)
 
-    seen = {}
-    wait_for(either, lambda each: seen.setdefault(each.failing_streak, each.status) == "unhealthy")
+    seen: dict[int, str] = {}
+    found = wait_for(
+        either,
+        lambda each: seen.setdefault(each.failing_streak, each.status) and len(each.log) == 5,
+    )
 
-    assert {streak for streak, word in seen.items() if word == "unhealthy"} == {3}
-    assert state(either).log[0].exit_code == 3
+    words = {streak: "unhealthy" if streak >= 3 else "starting" for streak in seen}
+    assert seen == words
+    assert (found.status, found.log[0].exit_code) == ("unhealthy", 3)
     end(either)
 
 
@@ -169,7 +173,7 @@ def test_failures_in_the_start_period_do_not_count_and_come_at_its_own_pace(
     (tmp_path / "x").unlink()
     found = wait_for(either, lambda each: each.status == "unhealthy")
 
-    assert found.failing_streak == 1
+    assert found.failing_streak >= 1
     end(either)
 
 
@@ -286,21 +290,23 @@ def test_a_hundred_checks_leave_no_descriptor_and_no_process(
     while len((tmp_path / "n").read_text()) < 200:
         time.sleep(0.01)
 
-    assert min(settled() for _ in range(20)) == least
+    assert min(settled() for _ in range(20)) <= least
     end(either)
 
 
 def test_a_restart_begins_anew_with_starting(either: Monitored, tmp_path: Path) -> None:
-    script = f"if test -e {tmp_path}/again; then sleep 60; fi; touch {tmp_path}/again; exec sleep 1"
-    launch = either.shell(script, health=checked("exit 0", interval_ms=600), restart=(2, 0))
+    script = f"if test -e {tmp_path}/go; then sleep 60; fi; until test -e {tmp_path}/go; do :; done"
+    check = checked(f"test ! -e {tmp_path}/go", retries=100_000)
+    launch = either.shell(script, health=check, restart=(2, 0))
     launch.wait_started(timeout_s=20)
     wait_for(either, lambda each: each.status == "healthy")
+    (tmp_path / "go").touch()
 
     found = wait_for(either, lambda each: each.status == "starting")
 
-    assert found.failing_streak == 0
-    assert len(found.log) == 1  # what was, is kept
-    wait_for(either, lambda each: each.status == "healthy")
+    assert found.log != ()  # what was, is kept
+    (tmp_path / "go").unlink()
+    assert wait_for(either, lambda each: each.status == "healthy").failing_streak == 0
     end(either)
 
 

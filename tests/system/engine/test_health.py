@@ -247,18 +247,21 @@ def test_the_end_of_a_container_is_no_failure_of_its_check(busybox: Store) -> No
 
 
 def test_nothing_is_checked_while_paused(busybox: Store) -> None:
-    run(busybox, "--name", "aa", "--health-cmd", "true", "--health-timeout", "1s")
+    run(busybox, "--name", "aa", "--health-cmd", "true")
     wait_for("aa", lambda each: each.status == "healthy")
-
     assert busybox.program("pause", "aa").returncode == 0
-    # One that had begun is frozen with the container, and its time with it.
-    before = settled(lambda: sandbox.Engine().container("aa").health())
-    time.sleep(1.5)
-    assert sandbox.Engine().container("aa").health() == before
-    assert status_of(busybox, "aa").endswith(" (Paused)")
+    paused_ns = time.time_ns()
 
+    time.sleep(1)  # time for thirty
+
+    health = sandbox.Engine().container("aa").health()
+    assert health is not None
+    # One can have begun at that very moment, and is frozen.
+    assert sum(each.started_ns > paused_ns for each in health.log) <= 1
+    assert status_of(busybox, "aa").endswith(" (Paused)")
+    resumed_ns = time.time_ns()
     assert busybox.program("unpause", "aa").returncode == 0
-    found = wait_for("aa", lambda each: before is not None and each.log[-1] != before.log[-1])
+    found = wait_for("aa", lambda each: each.log[-1].started_ns > resumed_ns)
     assert (found.status, found.log[-1].exit_code) == ("healthy", 0)
 
 
@@ -268,7 +271,7 @@ def test_a_check_that_is_paused_in_the_middle_has_its_time_anew(
     here = tmp_path / "here"
     here.mkdir()
     script = "touch /v/on; until test -e /v/go; do sleep 0.01; done"
-    options = ("-v", f"{here}:/v", "--health-timeout", "2s")
+    options = ("-v", f"{here}:/v", "--health-timeout", "3s")
     run(busybox, "--name", "aa", *options, "--health-cmd", script)
     deadline = time.monotonic() + 20
     while not (here / "on").exists():
@@ -276,22 +279,11 @@ def test_a_check_that_is_paused_in_the_middle_has_its_time_anew(
         time.sleep(0.005)
     assert busybox.program("pause", "aa").returncode == 0
 
-    time.sleep(2.5)  # longer than a check may take
+    time.sleep(3.5)  # longer than a check may take
     (here / "go").touch()
     assert busybox.program("unpause", "aa").returncode == 0
 
     assert wait_for("aa", lambda each: each.log).log[0].exit_code == 0
-
-
-def settled(look: Callable[[], sandbox.Health | None]) -> sandbox.Health | None:
-    """What stays the same for ten looks: a check that ended before the pause is written."""
-    found, times = look(), 0
-    while times < 10:
-        time.sleep(0.01)
-        again = look()
-        times = times + 1 if again == found else 0
-        found = again
-    return found
 
 
 def test_a_paused_container_with_a_check_in_it_can_be_removed(busybox: Store) -> None:
@@ -349,7 +341,7 @@ def hundred(busybox: Store) -> Iterator[list[sandbox.Container]]:
 
 
 def test_a_hundred_containers_checked_each_second(hundred: list[sandbox.Container]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 90
     pending = list(hundred)
     while pending:
         assert time.monotonic() < deadline
