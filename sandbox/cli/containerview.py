@@ -185,7 +185,12 @@ def select(
 class _Selection:
     def __init__(self, engine: Engine, filters: dict[str, list[str]]) -> None:
         self._filters = filters
-        self._images = [_image_id(engine, text) for text in filters.get("ancestor", ())]
+        self._engine = engine
+        found = {text: _image_id(engine, text) for text in filters.get("ancestor", ())}
+        self._ancestors = [image_id for image_id in found.values() if image_id]
+        # A name may stay with its containers when the image has lost it.
+        self._lost = [text for text, image_id in found.items() if not image_id]
+        self._descends: dict[str, bool] = {}
         self._before = _times(engine, filters.get("before", ()))
         self._since = _times(engine, filters.get("since", ()))
 
@@ -213,7 +218,7 @@ class _Selection:
             status = container.status()
             return status.word == "exited" and str(exit_number(status)) in values
         if name == "ancestor":
-            return container.image in values or container.image_id in self._images
+            return container.image in self._lost or self._has_ancestor(container.image_id)
         if name == "volume":
             mounts = container.options.volume
             return any(
@@ -226,6 +231,17 @@ class _Selection:
             return ("none" if health is None else health.status) in values
         # Of what is not here yet (published ports, swarm, Windows) no container has any.
         return name == "is-task" and "false" in [value.lower() for value in values]
+
+    def _has_ancestor(self, image_id: str) -> bool:
+        if not image_id or image_id in self._ancestors:
+            return bool(image_id)
+        found = self._descends.get(image_id)
+        if found is None:
+            from ..engine.images import is_built_upon
+
+            found = any(is_built_upon(self._engine, image_id, each) for each in self._ancestors)
+            self._descends[image_id] = found
+        return found
 
 
 def has_label(labels: dict[str, str], wanted: str) -> bool:
@@ -251,7 +267,7 @@ def _image_id(engine: Engine, text: str) -> str:
     try:
         return engine.image(text).id
     except (ImageNotFound, SandboxError):
-        return "none"
+        return ""
 
 
 def _times(engine: Engine, texts: Iterable[str]) -> list[int]:

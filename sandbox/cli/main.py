@@ -58,12 +58,25 @@ class Call:
                 self._engine.debug = output.error
         return self._engine
 
-    def each(self, act: Callable[[str], None], *, prefix: str = "") -> int:
-        """Do it for every argument; say what failed and go on.  The exit code."""
+    def names(self, *, running: bool) -> list[str]:
+        """The containers that are meant: those named, or all that the filters let through.
+
+        With ``running``, only those that run are chosen.
+        """
+        if not is_choosing(self.options):
+            return self.arguments
+        from .selecting import chosen_ids
+
+        return chosen_ids(self, running=running)
+
+    def each(
+        self, act: Callable[[str], None], names: list[str] | None = None, *, prefix: str = ""
+    ) -> int:
+        """Do it for every argument, or name; say what failed and go on.  The exit code."""
         from . import output
 
         code = 0
-        for argument in self.arguments:
+        for argument in self.arguments if names is None else names:
             try:
                 act(argument)
             except SandboxError as error:
@@ -72,6 +85,11 @@ class Call:
                     output.error(f"hint: {error.hint}")
                 code = FAILURE
         return code
+
+
+def is_choosing(options: Options) -> bool:
+    """A filter, or a policy, stands in for names."""
+    return "filter" in options or "ancestor" in options or "restart_policy" in options
 
 
 def main(arguments: list[str]) -> int:
@@ -119,7 +137,8 @@ def _main(arguments: list[str]) -> int:
         except HelpAsked:
             return _command_help(chosen)
         debug = debug or bool(options.get("debug"))
-        check_count(chosen, positionals)
+        if positionals or not is_choosing(options):
+            check_count(chosen, positionals)
         module = __import__(
             f"{__package__}.commands.{_module(chosen.verb)}", fromlist=("run",), level=0
         )

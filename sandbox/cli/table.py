@@ -98,7 +98,7 @@ _CREATE_FLAGS: tuple[Flag, ...] = (
     ("label", "l", "list", "Set meta data on a container"),
     ("label-file", "", "list", "Read in a line delimited file of labels"),
     ("log-driver", "", "string", "Logging driver for the container (file, none)"),
-    ("log-opt", "", "list", "Log driver options (max-size, max-file)"),
+    ("log-opt", "", "list", "Log driver options (max-size, max-file, labels, env)"),
     ("memory", "m", "bytes", "Memory limit"),
     ("memory-reservation", "", "bytes", "Memory soft limit"),
     ("memory-swap", "", "bytes", "Limit of memory and swap together: '-1' for unlimited swap"),
@@ -165,6 +165,8 @@ _FORMAT: Flag = (
 )
 _NO_TRUNC: Flag = ("no-trunc", "", "", "Don't truncate output")
 _TIME: Flag = ("time", "", "int", "")
+_ANCESTOR: Flag = ("ancestor", "", "list", "Choose containers of this image, or built upon it")
+_FILTER: Flag = ("filter", "", "filter", "Choose containers by the filters of ps, not by name")
 
 # verb: (positionals, summary, fewest, most arguments, what they are, flags, examples).
 # What they are, for the completion: "container", "running", "image", "volume", "object", "file",
@@ -204,8 +206,9 @@ COMMANDS: dict[str, Entry] = {
             ("attach", "a", "", "Attach STDOUT/STDERR and forward signals"),
             ("detach-keys", "", "string", "Override the key sequence for detaching a container"),
             ("interactive", "i", "", "Attach container's STDIN"),
+            ("restart-policy", "", "", "After a reboot: start what its restart policy brings back"),
         ),
-        ("sandbox start job", "sandbox start -ai job"),
+        ("sandbox start job", "sandbox start -ai job", "sandbox start --restart-policy"),
     ),
     "attach": (
         "[OPTIONS] CONTAINER",
@@ -395,6 +398,7 @@ COMMANDS: dict[str, Entry] = {
         1,
         "container",
         (
+            ("details", "", "", "Show extra details provided to logs"),
             ("follow", "f", "", "Follow log output"),
             ("since", "", "string", 'Show logs since timestamp or relative (e.g. "42m")'),
             ("tail", "n", "string", "Number of lines to show from the end of the logs"),
@@ -435,8 +439,8 @@ COMMANDS: dict[str, Entry] = {
         1,
         UNBOUNDED,
         "running",
-        (("signal", "s", "string", "Signal to send to the container"),),
-        ("sandbox kill web", "sandbox kill -s HUP web"),
+        (_ANCESTOR, _FILTER, ("signal", "s", "string", "Signal to send to the container")),
+        ("sandbox kill web", "sandbox kill -s HUP web", "sandbox kill --filter label=job"),
     ),
     "stop": (
         "[OPTIONS] CONTAINER [CONTAINER...]",
@@ -445,10 +449,12 @@ COMMANDS: dict[str, Entry] = {
         UNBOUNDED,
         "running",
         (
+            _ANCESTOR,
+            _FILTER,
             ("timeout", "t", "int", "Seconds to wait before killing the container"),
             _TIME,
         ),
-        ("sandbox stop web", "sandbox stop -t 1 web db"),
+        ("sandbox stop web", "sandbox stop -t 1 web db", "sandbox stop --ancestor busybox"),
     ),
     "restart": (
         "[OPTIONS] CONTAINER [CONTAINER...]",
@@ -643,10 +649,16 @@ COMMANDS: dict[str, Entry] = {
         UNBOUNDED,
         "container",
         (
+            _ANCESTOR,
+            _FILTER,
             ("force", "f", "", "Force the removal of a running container (uses SIGKILL)"),
             ("volumes", "v", "", "Remove anonymous volumes associated with the container"),
         ),
-        ("sandbox rm job", "sandbox rm -f $(sandbox ps -aq)"),
+        (
+            "sandbox rm job",
+            "sandbox rm -f $(sandbox ps -aq)",
+            "sandbox rm --filter status=exited",
+        ),
     ),
     "rmi": (
         "[OPTIONS] IMAGE [IMAGE...]",

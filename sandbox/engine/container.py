@@ -280,10 +280,10 @@ class Container:
                     control.wait_for_exit(timeout_s=10.0)
         except MonitorLost:
             pass
-        self.rest()
+        self.rest(is_stopped=True)
         if self.status().is_live:
             sweep.end(self._paths, self.id)
-            sweep.settle(self._paths, self.id)
+            sweep.settle(self._paths, self.id, is_stopped=True)
             # In the place of a monitor that could not; see there.
             events.of_container(self._paths, self._record, "stop")
 
@@ -522,6 +522,12 @@ class Container:
 
         copying.write(self, path, data, mode=mode, owner=owner)
 
+    def log_details(self) -> tuple[tuple[str, str], ...]:
+        """The labels and variables that ``--log-opt labels=,env=`` names, sorted by name."""
+        from .inspect import log_details
+
+        return log_details(self)
+
     def logs(
         self,
         *,
@@ -530,9 +536,14 @@ class Container:
         until_ns: int | None = None,
         tail: int | None = None,
     ) -> Iterator[LogEntry]:
-        """What it printed, oldest first; with ``follow`` until its end."""
+        """What it printed, oldest first; with ``follow`` until its end.
+
+        `UsageError` when it was made to keep no log.
+        """
         from ..monitor import logs
 
+        if self.options.log_driver == "none":
+            raise UsageError("configured logging driver does not support reading")
         live = f"{self._paths.live_container(self.id)}/alive"
         return logs.read(
             self.log_path,
@@ -593,13 +604,13 @@ class Container:
                 status=status.word,
             )
 
-    def rest(self) -> None:
+    def rest(self, *, is_stopped: bool = False) -> None:
         """Wait for the monitor to be gone, a moment at most, and take back what it had."""
         live = f"{self._paths.live_container(self.id)}/alive"
         deadline = time.monotonic() + 2.0
         while lock.is_held(live) and time.monotonic() < deadline:
             time.sleep(0.001)
-        sweep.settle(self._paths, self.id)
+        sweep.settle(self._paths, self.id, is_stopped=is_stopped)
 
 
 class Attachment:

@@ -279,6 +279,15 @@ class Engine:
             found = [each for each in found if each.status().is_live]
         return tuple(sorted(found, key=lambda each: each.created_ns, reverse=True))
 
+    def due_for_restart(self) -> tuple[Container, ...]:
+        """Those that their restart policies bring back after a reboot, the oldest first.
+
+        Also those whose monitor was lost; starting them is the caller's.
+        """
+        from .restoring import due
+
+        return due(self)
+
     def status(self, container_id: str) -> Status:
         """What the container of this full id is doing."""
         return status_of(self.paths, container_id)

@@ -111,6 +111,29 @@ def users_of(engine: Engine, image_id: str) -> list[ContainerRecord]:
     return found
 
 
+def is_built_upon(engine: Engine, image_id: str, ancestor_id: str) -> bool:
+    """Whether the layers and the steps of an image begin with all of another's.
+
+    No image says what it was built from; equal steps at equal times are what
+    a build hands on.
+    """
+    try:
+        image, ancestor = (
+            imageconfig.parse(engine.store.read_blob(each), what=f"image {each}")
+            for each in (image_id, ancestor_id)
+        )
+    except (SandboxError, OSError):
+        return False
+    layers, steps = len(ancestor.diff_ids), len(ancestor.history)
+    goes_on = len(image.diff_ids) > layers or len(image.history) > steps
+    return (
+        layers + steps > 0
+        and goes_on
+        and image.diff_ids[:layers] == ancestor.diff_ids
+        and image.history[:steps] == ancestor.history
+    )
+
+
 class Step(Record):
     """One step of an image's history; only the last one has the image's id.
 

@@ -292,6 +292,8 @@ def _host_config(options: RunOptions) -> dict[str, Json]:
             "Config": {
                 "max-file": str(options.log_max_file),
                 "max-size": str(options.log_max_size),
+                **({"labels": ",".join(options.log_labels)} if options.log_labels else {}),
+                **({"env": ",".join(options.log_env)} if options.log_env else {}),
             },
         },
         "NetworkMode": options.network,
@@ -436,11 +438,24 @@ def _image_config(image: Image) -> dict[str, Json]:
     return made
 
 
+def log_details(container: Container) -> tuple[tuple[str, str], ...]:
+    """The labels and variables that ``--log-opt labels=,env=`` names, sorted by name."""
+    options = container.options
+    labels, env = dict(container.labels), _environment(container, _image_of(container))
+    found = {name: labels[name] for name in options.log_labels if name in labels}
+    found |= {name: env[name] for name in options.log_env if name in env}
+    return tuple(sorted(found.items()))
+
+
+def _environment(container: Container, image: Image | None) -> dict[str, str]:
+    env = dict(text.partition("=")[::2] for text in (image.config.env if image else ()))
+    return env | dict(container.options.env)
+
+
 def _config(container: Container, image: Image | None) -> dict[str, Json]:
     options = container.options
     made = _empty_config() if image is None else _image_config(image)
-    env = dict(text.partition("=")[::2] for text in (image.config.env if image else ()))
-    env |= dict(options.env)
+    env = _environment(container, image)
     made |= {
         "Hostname": options.hostname or container.id[:12],
         "Domainname": options.domainname or "",

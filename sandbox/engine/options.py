@@ -148,6 +148,8 @@ class RunOptions(Record):
     log_driver: str = "file"  # or "none"
     log_max_size: int = 10 << 20
     log_max_file: int = 3
+    log_labels: tuple[str, ...] = ()  # names of what `logs --details` shows
+    log_env: tuple[str, ...] = ()
     allow_unenforced: tuple[str, ...] = ()
     platform: str | None = None
     health_cmd: tuple[str, ...] = ()  # as in an image: CMD or CMD-SHELL, and what to run
@@ -705,13 +707,15 @@ def _storage(option: str, value: Any) -> int | None:
     return None
 
 
-def _log_options(pairs: tuple[tuple[str, str], ...]) -> dict[str, int]:
-    values = {}
+def _log_options(pairs: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
     for name, item in pairs:
-        if name not in ("max-size", "max-file"):
+        if name not in ("max-size", "max-file", "labels", "env"):
             raise UsageError(f"unknown log opt '{name}' for file log driver")
         try:
-            if name == "max-size":
+            if name in ("labels", "env"):
+                values[f"log_{name}"] = tuple(word for word in item.split(",") if word)
+            elif name == "max-size":
                 values["log_max_size"] = parse_size(item)
             else:
                 values["log_max_file"] = int(item)

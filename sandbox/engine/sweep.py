@@ -54,8 +54,11 @@ def sweep(paths: Paths, *, everything: bool = False) -> None:
         _sweep_trash(paths)
 
 
-def settle(paths: Paths, container_id: str) -> None:
-    """Bring one container whose monitor may be gone to rest; busy ones are left alone."""
+def settle(paths: Paths, container_id: str, *, is_stopped: bool = False) -> None:
+    """Bring one container whose monitor may be gone to rest; busy ones are left alone.
+
+    With ``is_stopped``, somebody has asked for its end.
+    """
     folder = paths.container(container_id)
     if not os.path.isdir(folder):
         journal.clear_live(paths, container_id)
@@ -67,7 +70,7 @@ def settle(paths: Paths, container_id: str) -> None:
     if held is None:
         return
     with held:
-        settle_locked(paths, container_id)
+        settle_locked(paths, container_id, is_stopped=is_stopped)
 
 
 def settle_after(root: str, run: str, container_id: str) -> None:
@@ -75,7 +78,7 @@ def settle_after(root: str, run: str, container_id: str) -> None:
     settle(Paths(root=root, run=run), container_id)
 
 
-def settle_locked(paths: Paths, container_id: str) -> None:
+def settle_locked(paths: Paths, container_id: str, *, is_stopped: bool = False) -> None:
     """The same, by the one who holds the container's lock."""
     live = paths.live_container(container_id)
     if lock.is_held(f"{live}/alive"):
@@ -92,6 +95,7 @@ def settle_locked(paths: Paths, container_id: str) -> None:
                     started_ns=entry.started_ns,
                     finished_ns=time.time_ns(),
                     boot_id=entry.boot_id,
+                    stopping=is_stopped,
                 ),
             )
             _log_lost(paths, container_id, record, entry.started_ns)

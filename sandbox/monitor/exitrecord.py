@@ -170,10 +170,11 @@ def parse(text: bytes) -> ExitRecord:
     return ExitRecord(sources=tuple(sources), **values)
 
 
-def lost(*, started_ns: int, finished_ns: int, boot_id: str = "") -> bytes:
+def lost(*, started_ns: int, finished_ns: int, boot_id: str = "", stopping: bool = False) -> bytes:
     """The record that is written for a monitor that went without one."""
     text = f"version 1\nstatus lost\nstarted_ns {started_ns}\nfinished_ns {finished_ns}\n"
-    return f"{text}boot_id {boot_id}\n".encode() if boot_id else text.encode()
+    text += f"boot_id {boot_id}\n" * bool(boot_id) + "stopping 1\n" * stopping
+    return text.encode()
 
 
 def _unescape(value: str) -> str:

@@ -10,7 +10,8 @@
 #include "launch.h"
 
 #define EXIT_TEXT 8192
-#define BOOT_ID 40 /* of the text and its end */
+#define BOOT_ID_LENGTH 36
+#define BOOT_ID (BOOT_ID_LENGTH + 1)
 
 #define KILL_WALL_TIMEOUT "wall_timeout"
 #define KILL_CPU_TIMEOUT "cpu_timeout"
@@ -34,7 +35,7 @@ struct ending {
     int64_t killed_ns;                  /* CLOCK_REALTIME */
     int user_signal;                    /* the last that a client asked for; 0 is none */
     bool stopping;                      /* ... in order to stop the container, also between runs */
-    char boot_id[BOOT_ID];              /* of the boot it started in; empty: never started */
+    char boot_id[BOOT_ID];              /* of the boot that it is in; empty: not known */
     uint64_t stdout_bytes, stderr_bytes, undelivered_bytes, log_dropped_bytes;
     int restarts;
 };

@@ -442,21 +442,25 @@ static bool has_executed(const struct monitor *monitor)
     return !process_flags(monitor->launch.pid, &flags) || !(flags & PF_FORKNOEXEC);
 }
 
+static void read_boot_id(char boot_id[BOOT_ID])
+{
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ssize_t n = read(fd, boot_id, BOOT_ID_LENGTH);
+    boot_id[n > 0 ? n : 0] = '\0';
+    close(fd);
+}
+
 static void write_started(struct monitor *monitor)
 {
-    char *boot_id = monitor->ending.boot_id;
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    if (fd >= 0) {
-        ssize_t n = read(fd, boot_id, BOOT_ID - 4);
-        boot_id[n > 0 ? n : 0] = '\0';
-        close(fd);
-    }
-    int size = snprintf(monitor->message, sizeof(monitor->message),
-                        "started\nversion 1\npid %d\nstart_time %llu\nboot_id %s\nmonitor %d\n"
-                        "started_ns %lld\nrestarts %d\n%s",
-                        (int)monitor->launch.pid, (unsigned long long)monitor->launch.start_time,
-                        boot_id, (int)getpid(), (long long)monitor->ending.started_ns,
-                        monitor->ending.restarts, monitor->health.is_on ? "health 1\n" : "");
+    int size =
+        snprintf(monitor->message, sizeof(monitor->message),
+                 "started\nversion 1\npid %d\nstart_time %llu\nboot_id %s\nmonitor %d\n"
+                 "started_ns %lld\nrestarts %d\n%s",
+                 (int)monitor->launch.pid, (unsigned long long)monitor->launch.start_time,
+                 monitor->ending.boot_id, (int)getpid(), (long long)monitor->ending.started_ns,
+                 monitor->ending.restarts, monitor->health.is_on ? "health 1\n" : "");
     const size_t word = sizeof("started\n") - 1;
     if (!is_exec(monitor))
         write_record(monitor->run_fd, "started", monitor->message + word, (size_t)size - word,
@@ -876,6 +880,7 @@ int main(void)
     monitor->signal_fd = signal_fd;
     monitor->state_fd = monitor->run_fd = monitor->log.fd = -1;
     control_start(&monitor->control, LAUNCH_FD);
+    read_boot_id(monitor->ending.boot_id);
     if (prepare(monitor, &error) < 0) {
         monitor->ending.failed = true;
         monitor->ending.error = error;

@@ -22,4 +22,4 @@ def run(call: Call) -> int:
         container.kill(call.options.get("signal") or "KILL")
         line(name)
 
-    return call.each(kill)
+    return call.each(kill, call.names(running=True))

@@ -7,6 +7,7 @@ from ..errors import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ...engine.container import Container
     from ..main import Call
 
 
@@ -22,14 +23,25 @@ def run(call: Call) -> int:
         until_ns=until_ns,
         tail=_tail(options.get("tail", "all")),
     )
+    details = _details(container) if options.get("details") else b""
     is_within: dict[str, bool] = {}
     for entry in entries:
         data = entry.text
-        if options.get("timestamps") and not is_within.get(entry.stream):
-            data = f"{times.log_time(entry.time_ns)} ".encode() + data
+        if not is_within.get(entry.stream):
+            data = details + data
+            if options.get("timestamps"):
+                data = f"{times.log_time(entry.time_ns)} ".encode() + data
         is_within[entry.stream] = entry.partial
         output.write_bytes(data, fd=2 if entry.stream == "stderr" else 1)
     return 0
+
+
+def _details(container: Container) -> bytes:
+    """What stands before each line; docker's blank alone, if there is nothing."""
+    from urllib.parse import quote_plus
+
+    pairs = (f"{quote_plus(name)}={quote_plus(value)}" for name, value in container.log_details())
+    return f"{','.join(pairs)} ".encode()
 
 
 def _tail(text: str) -> int | None:

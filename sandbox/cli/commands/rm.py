@@ -15,7 +15,7 @@ def run(call: Call) -> int:
     """Print the name of each that is gone; with ``-f`` a missing one is no failure."""
     force = bool(call.options.get("force"))
     code = 0
-    for name in call.arguments:
+    for name in call.names(running=False):
         try:
             call.engine.remove(name, force=force, volumes=bool(call.options.get("volumes")))
         except SandboxError as error:

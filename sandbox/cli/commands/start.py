@@ -13,10 +13,18 @@ if TYPE_CHECKING:
 
 def run(call: Call) -> int:
     """Start each; a container that runs already is no error."""
+    if call.options.get("restart_policy"):
+        if call.arguments or call.options.get("attach") or call.options.get("interactive"):
+            raise Failure("--restart-policy chooses the containers itself, and attaches to none")
+        return _start_all(call, [each.name for each in call.engine.due_for_restart()])
     if call.options.get("attach") or call.options.get("interactive"):
         return _attached(call)
+    return _start_all(call, call.arguments)
+
+
+def _start_all(call: Call, names: list[str]) -> int:
     failed = []
-    for name in call.arguments:
+    for name in names:
         try:
             _start(call, name)
         except SandboxError as error:

@@ -16,7 +16,7 @@ def run(call: Call) -> int:
         call.engine.container(name).stop(patience(call))
         line(name)
 
-    return call.each(stop)
+    return call.each(stop, call.names(running=True))
 
 
 def patience(call: Call) -> float | None:
