@@ -21,6 +21,7 @@ RUN_HELP = "\n\nRun 'docker run --help' for more information\n"
 RUN_USAGE = "\n\nUsage:  docker run [OPTIONS] IMAGE [COMMAND] [ARG...]"
 DAEMON = "docker: Error response from daemon: "
 ID = "<id>"
+NO_SUCH = "Error response from daemon: No such container: nosuch\n"
 
 
 def ours(text: str) -> str:
@@ -224,6 +225,36 @@ OTHER_VERBS: list[tuple[list[str], int, str, str]] = [
      "Error response from daemon: Invalid filter 'nosuch'\n"),
     (["images", "nosuch"], 0, "REPOSITORY   TAG       IMAGE ID   CREATED   SIZE\n", ""),
     (["ps"], 0, "CONTAINER ID   IMAGE     COMMAND   CREATED   STATUS    PORTS     NAMES\n", ""),
+    (["pause", "nosuch"], 1, "", NO_SUCH),
+    (["unpause", "nosuch"], 1, "", NO_SUCH),
+    (["top", "nosuch"], 1, "", NO_SUCH),
+    (["port", "nosuch"], 1, "", NO_SUCH),
+    (["attach", "nosuch"], 1, "", NO_SUCH),
+    (["exec", "nosuch", "true"], 1, "", NO_SUCH),
+    (["stats", "--no-stream", "nosuch"], 1, "", NO_SUCH),
+    (["diff", "nosuch"], 1, "", NO_SUCH),
+    (["commit", "nosuch"], 1, "", NO_SUCH),
+    (["pause", "a2"], 1, "", f"Error response from daemon: Container {ID} is not running\n"),
+    (["top", "a2"], 1, "", f"Error response from daemon: Container {ID} is not running\n"),
+    (["exec", "a2", "true"], 1, "", f"Error response from daemon: Container {ID} is not running\n"),
+    (["attach", "a2"], 1, "", "You cannot attach to a stopped container, start it first\n"),
+    (["rename", "a2", "a3"], 1, "",
+     "Error response from daemon: Error when allocating new name: Conflict. The container name "
+     f'"/a3" is already in use by container "{ID}". You have to remove (or rename) that container '
+     "to be able to reuse that name.\nError: failed to rename container named a2\n"),
+    (["rename", "a2", "a2"], 1, "",
+     "Error response from daemon: Renaming a container with the same name as its current name\n"
+     "Error: failed to rename container named a2\n"),
+    (["port", "a2"], 0, "", ""),
+    (["port", "a2", "9999"], 1, "", "Error: No public port '9999' published for a2\n"),
+    (["update", "-m", "1", "a2"], 1, "",
+     "Error response from daemon: Minimum memory limit allowed is 6MB\n"),
+    (["update", "--cpus", "0.5", "a2"], 0, "a2\n", ""),
+    (["cp", "a2:/etc/passwd", "a3:/x"], 1, "",
+     "copying between containers is not supported\n"),
+    (["cp", "a2:/nosuch", "/tmp/x"], 1, "",
+     "Error response from daemon: Could not find the file /nosuch in container a2\n"),
+    (["cp", "/nosuch", "a2:/"], 1, "", "lstat //nosuch: no such file or directory\n"),
     (["nosuchcommand"], 1, "",
      "docker: unknown command: docker nosuchcommand\n\n"
      "Run 'docker --help' for more information\n"),
@@ -257,6 +288,56 @@ def test_texts_of_the_other_verbs_are_dockers(two_exited: Store) -> None:
     for arguments, code, stdout, stderr in OTHER_VERBS:
         done = two_exited.program(*arguments)
         found = (done.returncode, said(done.stdout), said(done.stderr))
+        if found != (code, stdout, ours(stderr)):
+            wrong.append(f"{' '.join(arguments)}:\n{found}\n{(code, stdout, ours(stderr))}")
+
+    assert not wrong, "\n\n".join(wrong)
+
+
+# With ``a1`` running: command, exit code, stdout, docker's stderr; one after another.
+OF_A_RUNNING_ONE: list[tuple[list[str], int, str, str]] = [
+    (["start", "a1"], 0, "a1\n", ""),
+    (["kill", "-s", "BOGUS", "a1"], 1, "", "Error response from daemon: Invalid signal: BOGUS\n"),
+    (["unpause", "a1"], 1, "", f"Error response from daemon: Container {ID} is not paused\n"),
+    (["exec", "a1", "sh", "-c", "exit 42"], 42, "", ""),
+    (["exec", "a1", "sh", "-c", "kill -9 $$"], 137, "", ""),
+    (["exec", "a1", "nosuchcmd"], 126, "",
+     'exec: "nosuchcmd": executable file not found in $PATH\n'),
+    (["exec", "a1", "/etc/passwd"], 126, "", 'exec: "/etc/passwd": permission denied\n'),
+    (["exec", "-u", "nosuch", "a1", "true"], 126, "",
+     "unable to find user nosuch: no matching entries in passwd file\n"),
+    (["pause", "a1"], 0, "a1\n", ""),
+    (["pause", "a1"], 1, "", f"Error response from daemon: Container {ID} is already paused\n"),
+    (["exec", "a1", "true"], 1, "",
+     "Error response from daemon: Container a1 is paused, unpause the container before exec\n"),
+    (["attach", "a1"], 1, "", "You cannot attach to a paused container, unpause it first\n"),
+    (["unpause", "a1"], 0, "a1\n", ""),
+    (["update", "--cpus", "0.5", "a1"], 0, "a1\n", ""),
+    (["rename", "a1", "a9"], 0, "", ""),
+    (["rename", "a9", "a1"], 0, "", ""),
+    (["top", "a1", "-o", "pid,comm"], 0,
+     "PID                 COMMAND\n<n>               sleep\n", ""),
+    (["inspect", "-f", "{{.State.Status}} {{.RestartCount}}", "a1"], 0, "running 0\n", ""),
+    (["rm", "a1"], 1, "",
+     f"Error response from daemon: You cannot remove a running container {ID}. Stop the container "
+     "before attempting removal or force remove\n"),
+    (["stop", "-t", "0", "a1"], 0, "a1\n", ""),
+    (["inspect", "-f", "{{.State.ExitCode}} {{.State.OOMKilled}} {{.State.Error}}", "a1"], 0,
+     "137 false \n", ""),
+    (["rm", "-v", "a1"], 0, "a1\n", ""),
+]  # fmt: skip
+
+
+def test_texts_about_a_running_container_are_dockers(busybox: Store) -> None:
+    done = busybox.program("run", "-d", "--name", "a1", "busybox", "sleep", "1000")
+    assert done.returncode == 0, done.stderr.decode()
+    wrong = []
+    for arguments, code, stdout, stderr in OF_A_RUNNING_ONE:
+        done = busybox.program(*arguments)
+        out = re.sub(r"(?m)^\d+ +", "<n>               ", said(done.stdout))
+        if arguments[0] != "top":
+            out = said(done.stdout)
+        found = (done.returncode, out, said(done.stderr))
         if found != (code, stdout, ours(stderr)):
             wrong.append(f"{' '.join(arguments)}:\n{found}\n{(code, stdout, ours(stderr))}")
 
