@@ -145,6 +145,7 @@ def _config(container: Container, config: ImageConfig) -> ImageConfig:
         from .health import healthcheck_of  # with all that makes containers
 
         healthcheck = healthcheck_of(options, config)
+    unnamed = (each.target for each in options.volume if each.anonymous and not each.inherited)
     return replace(
         config,
         env=tuple(f"{name}={value}" for name, value in env.items()),
@@ -155,4 +156,5 @@ def _config(container: Container, config: ImageConfig) -> ImageConfig:
         labels=container.labels,
         stop_signal=options.stop_signal or config.stop_signal,
         healthcheck=healthcheck,
+        volumes=tuple(dict.fromkeys([*config.volumes, *unnamed])),
     )

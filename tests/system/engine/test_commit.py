@@ -170,6 +170,7 @@ def test_the_config_is_the_containers(engine: sandbox.Engine) -> None:
         user="7:8",
         label={"l": "v"},
         stop_signal="USR1",
+        volume=["/unnamed"],
         health_cmd=["true", "x"],
         health_interval="2s",
         entrypoint="env",
@@ -189,7 +190,7 @@ def test_the_config_is_the_containers(engine: sandbox.Engine) -> None:
     assert (config.working_dir, config.user, config.stop_signal) == ("/tmp", "7:8", "USR1")
     assert config.healthcheck == Healthcheck(test=("CMD", "true", "x"), interval_ns=2 * 10**9)
     assert dict(config.labels)["l"] == "v"
-    assert (config.exposed_ports, config.volumes) == (("80/tcp",), ("/v",))
+    assert (config.exposed_ports, config.volumes) == (("80/tcp",), ("/unnamed", "/v"))
     document = json.loads(engine.store.read_blob(image_id))
     parent = json.loads(engine.store.read_blob(engine.image("busybox").id))
     step = document["history"][-1]
@@ -455,3 +456,15 @@ def test_errors_are_dockers(
 
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.decode().splitlines()[0] == said
+
+
+@pytest.mark.parametrize("userns", ["host", "private"])
+def test_a_folder_that_was_moved_is_whole_in_the_commit(
+    engine: sandbox.Engine, userns: str
+) -> None:
+    container = ran(engine, "busybox", "mv /var /moved; mv /moved/www /var", userns=userns)
+
+    container.commit("made")
+
+    seen = engine.run("made", ["sh", "-c", "ls -d /moved /moved/* /var"])
+    assert seen.stdout.split() == [b"/moved", b"/moved/tmp", b"/var"]
