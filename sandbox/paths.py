@@ -84,7 +84,7 @@ class Paths(Record):
 
     @property
     def cache(self) -> str:
-        """What can be made anew: compiled seccomp filters."""
+        """What can be made anew: compiled seccomp filters, launch plans, what lists show."""
         return f"{self.root}/cache"
 
     @property

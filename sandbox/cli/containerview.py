@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from ..errors import ContainerNotFound, ImageNotFound, SandboxError
 from . import output, times
 from .errors import Failure, FlagError
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from ..engine.container import Container
     from ..engine.engine import Engine
     from ..engine.status import Status
+    from ..engine.summary import Summary
 
 HEADINGS = {
     "ID": "CONTAINER ID",
@@ -122,20 +125,46 @@ class ContainerView(View):
         raise KeyError(name)
 
 
+def default_rows(
+    engine: Engine, found: Iterable[Summary], *, truncated: bool
+) -> list[tuple[str, ...]]:
+    """The table that is printed when no format is asked for, as `ContainerView` has its cells."""
+    rows = [tuple(HEADINGS[name] for name in COLUMNS)]
+    now_ns = time.time_ns()
+    for each in found:
+        words = container_command(each.command)
+        health = ""
+        if each.is_checked and each.word == "running":
+            checked = engine.container(each.id).health()
+            health = "" if checked is None else checked.status
+        rows.append(
+            (
+                each.id[:12] if truncated else each.id,
+                _short_image(each.image) if truncated else each.image,
+                output.quote(output.ellipsis(words, 20) if truncated else words),
+                times.ago(each.created_ns, now_ns),
+                status_text(each, health),
+                "",
+                each.name,
+            )
+        )
+    return rows
+
+
 def container_command(words: Iterable[str]) -> str:
     """The command in one line, as docker's engine shows it."""
     first, *rest = [*words] or [""]
     return " ".join([first, *(f"'{word}'" if " " in word else word for word in rest)])
 
 
-def exit_number(status: Status) -> int | None:
+def exit_number(status: Status | Summary) -> int | None:
     """The exit code as a shell has it; None when nobody knows."""
     if status.exit_code is not None:
         return status.exit_code
     return None if status.signal is None else 128 + status.signal
 
 
-def status_text(status: Status, health: str = "") -> str:
+def status_text(status: Status | Summary, health: str = "") -> str:
     """``Up 3 seconds``, ``Up 3 seconds (healthy)``, ``Exited (3) 32 seconds ago``, ``Created``."""
     if status.word in ("running", "paused"):
         up = times.ago(status.started_ns).removesuffix(" ago")

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .options import RunOptions
     from .result import RunResult
     from .status import Status
+    from .summary import Summary
     from .templates import Templates
     from .usage import Usage
     from .volumes import Volume
@@ -287,6 +288,12 @@ class Engine:
         from .restoring import due
 
         return due(self)
+
+    def summaries(self, *, all: bool = False) -> tuple[Summary, ...]:  # noqa: A002 - docker's word
+        """What ``ps`` shows of the running containers, or all: much faster than `containers`."""
+        from .summary import summaries
+
+        return tuple(summaries(self.paths, all=all))
 
     def status(self, container_id: str) -> Status:
         """What the container of this full id is doing."""

@@ -17,10 +17,13 @@ from ..state.document import read_bytes, remove_file, replace_bytes
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import TypeAlias
 
     from cgroups import Group
 
     from ..paths import Paths
+
+    Freezers: TypeAlias = tuple[tuple[str, bytes], ...]
 
 _MARK = "still"
 
@@ -68,6 +71,25 @@ def read(paths: Paths, container_id: str) -> Journal | None:
                 names = () if controllers == "-" else tuple(controllers.split(","))
                 groups.append(Group(version=int(version), controllers=names, path=path))
     return Journal(boot_id=boot, started_ns=started_ns, groups=tuple(groups))
+
+
+def freezers(paths: Paths, container_id: str) -> Freezers:
+    """The files that say whether a run's groups are frozen, and what they say then."""
+    # Asked of every running container by a list: without a record for each group.
+    try:
+        text = read_bytes(_path(paths, container_id)).decode("utf-8", "surrogateescape")
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    found: list[tuple[str, bytes]] = []
+    for line in text.splitlines():
+        word, version, controllers, path = (*line.split(" ", 3), "", "", "")[:4]
+        if word != "group" or "/sandbox-" not in path:
+            continue
+        if version == "2":
+            found.append((f"{path}/cgroup.freeze", b"1"))
+        elif "freezer" in controllers.split(","):
+            found.append((f"{path}/freezer.state", b"FROZEN"))
+    return tuple(found)
 
 
 def undo(journal: Journal) -> None:

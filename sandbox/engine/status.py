@@ -7,6 +7,8 @@ watches any more (exited, and how is unknown); else it never ran (created).
 
 from __future__ import annotations
 
+import os
+
 from ..monitor import exitrecord
 from ..record import Record, replace
 from ..state.document import read_bytes
@@ -17,11 +19,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..monitor.exitrecord import ExitRecord
     from ..paths import Paths
+    from .journal import Freezers
 
 CREATED = "created"
 RUNNING = "running"
 PAUSED = "paused"
 EXITED = "exited"
+LIVE = (RUNNING, PAUSED)
 
 UNKNOWN_END = "the monitor ended without a record: how the run ended is unknown"
 
@@ -43,21 +47,43 @@ class Status(Record):
     is_checked: bool = False  # its monitor checks its health
 
     @property
+    def is_broken_off(self) -> bool:
+        """There is neither a monitor nor a record of the end, but a run had begun."""
+        return self.word == EXITED and self.record is None
+
+    @property
     def is_live(self) -> bool:
         """There is a monitor."""
-        return self.word in (RUNNING, PAUSED)
+        return self.word in LIVE
 
 
 def status_of(paths: Paths, container_id: str) -> Status:
     """Look once; the answer was true at some moment during the call."""
     live = paths.live_container(container_id)
     if is_held(f"{live}/alive"):
-        started = read_started(live)
-        if started is not None:
-            word = PAUSED if _is_frozen(paths, container_id) else RUNNING
-            return replace(started, word=word)
+        found = watched(paths, container_id)
+        if found is not None:
+            return found
         if is_held(f"{live}/alive"):
             return Status(word=CREATED)
+    return at_rest(paths, container_id)
+
+
+def watched(paths: Paths, container_id: str, freezers: Freezers | None = None) -> Status | None:
+    """The same of a container with a monitor; None when it has not started, or is just ending.
+
+    ``freezers`` are those of its journal, for one who knows them.
+    """
+    started = read_started(paths.live_container(container_id))
+    if started is None:
+        return None
+    if freezers is None:
+        freezers = journal.freezers(paths, container_id)
+    return replace(started, word=PAUSED) if _is_frozen(freezers) else started
+
+
+def at_rest(paths: Paths, container_id: str) -> Status:
+    """The same of a container without a monitor."""
     try:
         text = read_bytes(f"{paths.container(container_id)}/exit")
     except FileNotFoundError:
@@ -108,7 +134,7 @@ def of_record(record: ExitRecord) -> Status:
 def read_started(live: str) -> Status | None:
     """What the monitor's ``started`` file tells: process id, start, restarts, health checks."""
     try:
-        text = read_bytes(f"{live}/started").decode("ascii", "replace")
+        text = _read_small(f"{live}/started").decode("ascii", "replace")
     except FileNotFoundError:
         return None
     facts = dict(line.partition(" ")[::2] for line in text.splitlines())
@@ -123,25 +149,24 @@ def read_started(live: str) -> Status | None:
     )
 
 
+def _read_small(path: str) -> bytes:
+    """What the kernel or the monitor wrote at once, in as few calls: lists read hundreds."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        return os.read(fd, 4096)
+    finally:
+        os.close(fd)
+
+
 def _number(facts: dict[str, str], name: str) -> int:
     text = facts.get(name, "")
     return int(text) if text.isdigit() else 0
 
 
-def _is_frozen(paths: Paths, container_id: str) -> bool:
-    entry = journal.read(paths, container_id)
-    for group in entry.groups if entry is not None else ():
-        file, frozen = (
-            ("cgroup.freeze", b"1")
-            if group.version == 2
-            else ("freezer.state", b"FROZEN")
-            if "freezer" in group.controllers
-            else ("", b"")
-        )
-        if not file:
-            continue
+def _is_frozen(freezers: Freezers) -> bool:
+    for path, frozen in freezers:
         try:
-            if read_bytes(f"{group.path}/{file}").strip() == frozen:
+            if _read_small(path).strip() == frozen:
                 return True
         except (FileNotFoundError, OSError):
             continue

@@ -21,6 +21,8 @@ from . import journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..state.containers import ContainerRecord
 
 MOST_AT_ONCE = 256
@@ -32,26 +34,35 @@ VOLUME = "volume-"  # being made or filled, while its lock is held
 
 def sweep(paths: Paths, *, everything: bool = False) -> None:
     """Look at the run folders, at most `MOST_AT_ONCE` of them unless ``everything``."""
+    sweep_live(paths, most=None if everything else MOST_AT_ONCE)
+    if everything:
+        sweep_containers(paths, containers.ids(paths))
+        sweep_trash(paths)
+
+
+def sweep_live(paths: Paths, *, most: int | None = None) -> set[str]:
+    """Look at the run folders; the ids of those that have a monitor."""
     client.reap()
     try:
         found = os.listdir(paths.live)
     except FileNotFoundError:
         found = []
-    if not everything and len(found) > MOST_AT_ONCE:
+    if most is not None and len(found) > most:
         # A random window: every folder's turn comes, whoever calls.
         first = int.from_bytes(os.urandom(4), "little") % len(found)
-        found = (found + found)[first : first + MOST_AT_ONCE]
+        found = (found + found)[first : first + most]
+    running = set()
     for container_id in found:
         live = paths.live_container(container_id)
         if not containers.is_id(container_id):
             continue
         if not lock.is_held(f"{live}/alive"):
             settle(paths, container_id)
-        elif journal.stands_still(paths, container_id):
+            continue
+        running.add(container_id)
+        if journal.stands_still(paths, container_id):
             _let_go_on(paths, container_id)
-    if everything:
-        _sweep_containers(paths)
-        _sweep_trash(paths)
+    return running
 
 
 def settle(paths: Paths, container_id: str, *, is_stopped: bool = False) -> None:
@@ -244,9 +255,9 @@ def go_on_locked(paths: Paths, container_id: str) -> None:
         journal.go_on(paths, container_id)
 
 
-def _sweep_containers(paths: Paths) -> None:
-    """Folders of containers that were broken off while being made or removed."""
-    for container_id in containers.ids(paths):
+def sweep_containers(paths: Paths, ids: Iterable[str]) -> None:
+    """Take back those of these containers that were broken off while being made or removed."""
+    for container_id in ids:
         folder = paths.container(container_id)
         try:
             record = containers.read(paths, container_id)
@@ -281,7 +292,7 @@ def _sweep_containers(paths: Paths) -> None:
                     remove_volumes(paths, record)
 
 
-def _sweep_trash(paths: Paths) -> None:
+def sweep_trash(paths: Paths) -> None:
     """Trees of removed containers and volumes, and half made volumes, that nobody goes on with."""
     try:
         found = os.listdir(paths.staging)

@@ -126,7 +126,7 @@ def ids(paths: Paths) -> list[str]:
 
 def is_id(text: str) -> bool:
     """A full container id."""
-    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)
+    return len(text) == 64 and not text.strip("0123456789abcdef")
 
 
 def find(paths: Paths, text: str) -> str:

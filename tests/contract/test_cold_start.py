@@ -49,7 +49,7 @@ OURS_BY_PACKAGE = {
     "sandbox.cli": "attached commands errors foreground main output parser runoptions table",
     "sandbox.engine": (
         "container disk engine etc execing journal launching options result root signals specify "
-        "status sweep templates units"
+        "status summary sweep templates units"
     ),
     "sandbox.image": "store",
     "sandbox.monitor": "client exitrecord protocol",

@@ -13,6 +13,8 @@ def run(call: Call) -> int:
     from ..output import write
 
     options = call.options
+    if not (options.get("filter") or options.get("size") or "format" in options):
+        return _quickly(call)
     found = _chosen(call)
     if options.get("quiet") and "format" not in options:
         cut = 64 if options.get("no_trunc") else 12
@@ -36,6 +38,30 @@ def run(call: Call) -> int:
         write(listing.default_table(views, columns, containerview.HEADINGS))
     else:
         write(listing.formatted(views, text, containerview.HEADINGS))
+    return 0
+
+
+def _quickly(call: Call) -> int:
+    """The usual list, from what is kept of containers that have not changed."""
+    from ..output import write
+
+    options = call.options
+    last = 1 if options.get("latest") else options.get("last", -1)
+    found = call.engine.summaries(all=bool(options.get("all")) or last > 0)
+    if last > 0:
+        found = found[:last]
+    if options.get("quiet"):
+        cut = 64 if options.get("no_trunc") else 12
+        write("".join([f"{each.id[:cut]}\n" for each in found]))
+        return 0
+    # For eyes: `ps -q` does not pay for tables.
+    from .. import containerview, output
+
+    write(
+        output.table(
+            containerview.default_rows(call.engine, found, truncated=not options.get("no_trunc"))
+        )
+    )
     return 0
 
 
