@@ -360,12 +360,15 @@ def _fill_all(paths: Paths, mounts: Iterable[VolumeMount], root: Root, *, durabl
     from .. import native
 
     try:
-        view = native.layer_view((*root.lowers, paths.mount_points))
-    except PermissionError as error:
+        view = native.open_view(
+            (*root.lowers, paths.mount_points), mount_point=paths.mount_point, is_readonly=True
+        )
+    except native.Fault as fault:
         raise HostLacks(
-            f"cannot look into the image to fill a volume: {error}",
+            f"cannot look into the image to fill a volume: {fault.call} {fault.entry}: "
+            f"{os.strerror(fault.errno).lower()}",
             hint="the option nocopy (-v NAME:PATH:nocopy) leaves it empty",
-        ) from error
+        ) from fault
     try:
         for mount in mounts:
             try:

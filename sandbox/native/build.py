@@ -30,13 +30,12 @@ SOURCES = (
     "inflate.c",
     "tree.c",
     "copytree.c",
-    "layerview.c",
     "inroot.c",
     "overlay.c",
     "view.c",
     "filter.c",
 )
-LIBRARIES = ("isal", "zstd", "crypto", "seccomp", "pthread")
+LIBRARIES = ("isal", "zstd", "crypto", "seccomp")
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Werror")
 HARDENING = (
     "-O2",
@@ -136,7 +135,6 @@ int tree_remove(int dir, const char *name);
 int tree_size(int dir, uint64_t *bytes, uint64_t *inodes, uint64_t *disk_bytes);
 int tree_copy(int from, int to, bool durable);
 int tree_move(int from, int to);
-int layer_view(const char *const *layers, size_t count);
 int inroot_open(int root, const char *path, int flags, unsigned int mode);
 
 enum { VIEW_READONLY = 1, VIEW_VOLATILE = 2, VIEW_USER_XATTR = 4, VIEW_HOST_ROOT = 8 };
@@ -178,7 +176,6 @@ PREAMBLE = """
 #include "sandbox/native/copytree.h"
 #include "sandbox/native/filter.h"
 #include "sandbox/native/inroot.h"
-#include "sandbox/native/layerview.h"
 #include "sandbox/native/pack.h"
 #include "sandbox/native/tree.h"
 #include "sandbox/native/unpack.h"

@@ -339,19 +339,6 @@ def move_tree(from_fd: int, to_fd: int) -> None:
         raise OSError(-error, os.strerror(-error))
 
 
-def layer_view(layers: Sequence[str]) -> int:
-    """A descriptor of at least two folders merged as overlayfs does it, the top one first.
-
-    Read-only, seen by nobody else, and gone when it is closed; the descriptor is the
-    caller's.
-    """
-    texts = [ffi.new("char[]", _encoded(path)) for path in layers]
-    fd = lib.layer_view(ffi.new("char *[]", texts), len(texts))
-    if fd < 0:
-        raise OSError(-fd, os.strerror(-fd), layers[0])
-    return fd
-
-
 class Bind(Record):
     """A place of the host that is seen in a container."""
 
