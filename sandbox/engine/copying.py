@@ -102,6 +102,7 @@ def copy_in(
                     entry=_entry(entry),
                     name=_name(placement.name),
                     with_kernels=False,
+                    with_holes=True,
                     progress=counts,
                 ).passed_over
             ),
@@ -135,7 +136,9 @@ def copy_out(
         rules = CopyRules(is_stripped=not archive)
         with _conflicts_named(placement.folder):
             done, left_out = _through_pipe(
-                lambda out, counts: _pack(view, found, out, placement.name, counts),
+                lambda out, counts: _pack(
+                    view, found, out, placement.name, counts, with_holes=True
+                ),
                 lambda stream: unpack_copy(
                     stream,
                     target,
@@ -465,13 +468,22 @@ def _name(name: str) -> bytes:
     return b"" if name in (".", "/") else os.fsencode(name)
 
 
-def _pack(view: RootView, found: _Found, out: int, name: str, counts: Progress) -> int:
+def _pack(
+    view: RootView,
+    found: _Found,
+    out: int,
+    name: str,
+    counts: Progress,
+    *,
+    with_holes: bool = False,
+) -> int:
     return pack(
         found.folder,
         out,
         entry=_entry(found.name),
         name=_name(name),
         with_kernels=False,
+        with_holes=with_holes,
         uids=view.uids,
         gids=view.gids,
         progress=counts,

@@ -196,6 +196,7 @@ class Lib:
     UNPACK_ROOTLESS: Final[int]
     PACK_ONE_MOUNT: Final[int]
     PACK_NO_KERNEL: Final[int]
+    PACK_SPARSE: Final[int]
     UNPACK_COPY: Final[int]
     UNPACK_OWNED: Final[int]
     UNPACK_STRIPPED: Final[int]

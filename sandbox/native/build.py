@@ -107,7 +107,7 @@ int unpack_layer(const struct unpack_options *, struct progress *, struct unpack
                  struct fault *);
 void unpack_result_free(struct unpack_result *);
 
-enum { PACK_ONE_MOUNT = 1, PACK_NO_KERNEL = 2 };
+enum { PACK_ONE_MOUNT = 1, PACK_NO_KERNEL = 2, PACK_SPARSE = 4 };
 struct pack_options {
     int dir;
     const char *entry;

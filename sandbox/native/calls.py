@@ -232,6 +232,7 @@ def pack(
     left_out: Iterable[bytes] = (),
     is_one_mount: bool = False,
     with_kernels: bool = True,
+    with_holes: bool = False,
     uids: Sequence[tuple[int, int, int]] = (),
     gids: Sequence[tuple[int, int, int]] = (),
     max_bytes: int = _NO_BOUND,
@@ -245,6 +246,7 @@ def pack(
     below it have nothing in front.  ``overlay``, the prefix of overlayfs' attributes, makes it
     a layer: overlayfs' marks become whiteouts.  ``left_out`` are paths below the directory.
     With ``is_one_mount`` mounts below it are not entered and show as empty places.
+    ``with_holes`` keeps the holes of files, in GNU's format.
     Without ``with_kernels`` nor are file systems that the kernel makes up.  ``uids`` and
     ``gids`` are a user namespace's ranges (inside, outside, count), whose ids the archive
     gets.
@@ -260,6 +262,7 @@ def pack(
     options.overlay = kept[2] if overlay else ffi.NULL
     options.left_out = kept[3]
     options.flags = lib.PACK_ONE_MOUNT * is_one_mount | lib.PACK_NO_KERNEL * (not with_kernels)
+    options.flags |= lib.PACK_SPARSE * with_holes
     ranges = _ranges(uids), _ranges(gids)
     options.uids, options.uid_count = ranges[0], len(uids)
     options.gids, options.gid_count = ranges[1], len(gids)

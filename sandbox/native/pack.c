@@ -34,6 +34,7 @@
 #define MAX_NAMES_BYTES (512u << 20)
 #define MAX_LINKS_BYTES (256u << 20)
 #define MAX_XATTRS 4096u
+#define MAX_PIECES 65536u
 #define WHITEOUT ".wh."
 #define WHITEOUT_OPAQUE ".wh..wh..opq"
 
@@ -321,7 +322,7 @@ static int take_xattrs(struct pack *p, int handle, struct marks *marks)
 
 /* ---- entries ---- */
 
-static int put_head(struct pack *p, const struct stat *st, char type, const char *link)
+static struct tar_head head_of(struct pack *p, const struct stat *st, char type, const char *link)
 {
     struct tar_head head = {
         .name = p->path,
@@ -342,6 +343,13 @@ static int put_head(struct pack *p, const struct stat *st, char type, const char
     p->result->entries++;
     if (p->progress)
         __atomic_store_n(&p->progress->entries, p->result->entries, __ATOMIC_RELAXED);
+    return head;
+}
+
+static int put_head(struct pack *p, const struct stat *st, char type, const char *link)
+{
+    struct tar_head head = head_of(p, st, type, link);
+
     return tar_writer_head(&p->writer, &head);
 }
 
@@ -361,6 +369,55 @@ static int put_whiteout(struct pack *p, size_t parent_len, const char *name)
     return error ? error : put_mark(p);
 }
 
+/* Where the file has data, in order; what is behind the last piece that there is room for belongs
+ * to it.  -errno: this file system does not say. */
+static ssize_t find_pieces(int fd, uint64_t size, struct tar_piece *pieces)
+{
+    off_t at = 0;
+    size_t count = 0;
+
+    while ((uint64_t)at < size) {
+        off_t data = lseek(fd, at, SEEK_DATA), hole;
+
+        if (data < 0)
+            return errno == ENXIO ? (ssize_t)count : -errno; /* nothing but a hole to the end */
+        if ((uint64_t)data >= size)
+            break;
+        hole = lseek(fd, data, SEEK_HOLE);
+        if (hole < 0)
+            return -errno;
+        if ((uint64_t)hole > size || count == MAX_PIECES - 1)
+            hole = (off_t)size;
+        pieces[count++] = (struct tar_piece){(uint64_t)data, (uint64_t)(hole - data)};
+        at = hole;
+    }
+    return (ssize_t)count;
+}
+
+/* 1: it has no holes, or nobody wants to know. */
+static int put_sparse(struct pack *p, int fd, const struct stat *st, bool *is_short)
+{
+    struct tar_piece *pieces;
+    struct tar_head head;
+    ssize_t count;
+    int error;
+
+    if (!(p->options->flags & PACK_SPARSE) || st->st_blocks >= (st->st_size + 511) / 512)
+        return 1;
+    pieces = malloc(MAX_PIECES * sizeof *pieces);
+    if (!pieces)
+        return out_of_memory(p);
+    count = find_pieces(fd, (uint64_t)st->st_size, pieces);
+    if (count < 0) {
+        free(pieces);
+        return lseek(fd, 0, SEEK_SET) < 0 ? fault_system(p->fault, "lseek", errno) : 1;
+    }
+    head = head_of(p, st, '0', NULL);
+    error = tar_writer_sparse(&p->writer, &head, fd, pieces, (size_t)count, is_short);
+    free(pieces);
+    return error;
+}
+
 static int put_file(struct pack *p, int handle)
 {
     struct stat st;
@@ -375,9 +432,13 @@ static int put_file(struct pack *p, int handle)
         fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return fault_system(p->fault, "open", errno);
-    error = fstat(fd, &st) ? fault_system(p->fault, "fstat", errno) : put_head(p, &st, '0', NULL);
-    if (!error)
-        error = tar_writer_content(&p->writer, fd, (uint64_t)st.st_size, &is_short);
+    error =
+        fstat(fd, &st) ? fault_system(p->fault, "fstat", errno) : put_sparse(p, fd, &st, &is_short);
+    if (error == 1) {
+        error = put_head(p, &st, '0', NULL);
+        if (!error)
+            error = tar_writer_content(&p->writer, fd, (uint64_t)st.st_size, &is_short);
+    }
     if (!error)
         p->result->changed += is_short;
     close(fd);

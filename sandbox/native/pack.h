@@ -12,6 +12,9 @@ enum pack_flags {
     PACK_ONE_MOUNT = 1, /* what is mounted below shows as the empty place that it is mounted on */
     /* Nor is what the kernel makes up (proc, sysfs, cgroup) entered, unless it is asked for. */
     PACK_NO_KERNEL = 2,
+    /* Holes of files stay holes.  Where they are is the file system's: the same tree no longer
+     * gives the same bytes everywhere. */
+    PACK_SPARSE = 4,
 };
 
 struct pack_options {

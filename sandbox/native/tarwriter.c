@@ -280,11 +280,11 @@ int tar_writer_head(struct tar_writer *w, const struct tar_head *head)
     return error ? error : put_block(w, head, slash);
 }
 
-int tar_writer_content(struct tar_writer *w, int fd, uint64_t size, bool *is_short)
+/* Exactly `size` bytes from where the file stands. */
+static int put_bytes(struct tar_writer *w, int fd, uint64_t size, bool *is_short)
 {
     uint64_t left = size;
 
-    *is_short = false;
     while (left > 0) {
         size_t room = BUFFER_BYTES - w->used;
         ssize_t n = read(fd, w->buffer + w->used, left < room ? (size_t)left : room);
@@ -304,8 +304,81 @@ int tar_writer_content(struct tar_writer *w, int fd, uint64_t size, bool *is_sho
                 return error;
         }
     }
-    *is_short = left > 0;
-    return put_zeros(w, left + padding_of(size));
+    *is_short = *is_short || left > 0;
+    return put_zeros(w, left);
+}
+
+int tar_writer_content(struct tar_writer *w, int fd, uint64_t size, bool *is_short)
+{
+    int error;
+
+    *is_short = false;
+    error = put_bytes(w, fd, size, is_short);
+    return error ? error : put_zeros(w, padding_of(size));
+}
+
+/* ---- files with holes: the GNU format 1.0, a list of lines in front of the pieces ---- */
+
+static size_t line_of(char text[24], uint64_t value)
+{
+    return (size_t)snprintf(text, 24, "%llu\n", (unsigned long long)value);
+}
+
+static int put_map(struct tar_writer *w, const struct tar_piece *pieces, size_t count)
+{
+    char text[24];
+    size_t size = line_of(text, count), total = size;
+    int error = put(w, text, size);
+
+    for (size_t i = 0; !error && i < count; i++) {
+        size = line_of(text, pieces[i].offset);
+        total += size;
+        error = put(w, text, size);
+        size = line_of(text, pieces[i].size);
+        total += size;
+        if (!error)
+            error = put(w, text, size);
+    }
+    return error ? error : put_zeros(w, padding_of(total));
+}
+
+static uint64_t map_size(const struct tar_piece *pieces, size_t count)
+{
+    char text[24];
+    uint64_t total = line_of(text, count);
+
+    for (size_t i = 0; i < count; i++)
+        total += line_of(text, pieces[i].offset) + line_of(text, pieces[i].size);
+    return total + padding_of(total);
+}
+
+int tar_writer_sparse(struct tar_writer *w, const struct tar_head *head, int fd,
+                      const struct tar_piece *pieces, size_t count, bool *is_short)
+{
+    struct tar_head stored = *head;
+    uint64_t data = 0;
+    int error = text_record(w, "GNU.sparse.major", "1");
+
+    *is_short = false;
+    for (size_t i = 0; i < count; i++)
+        data += pieces[i].size;
+    stored.size = map_size(pieces, count) + data;
+    if (!error)
+        error = text_record(w, "GNU.sparse.minor", "0");
+    if (!error)
+        error = text_record(w, "GNU.sparse.name", head->name);
+    if (!error)
+        error = number_record(w, "GNU.sparse.realsize", head->size);
+    if (!error)
+        error = tar_writer_head(w, &stored);
+    if (!error)
+        error = put_map(w, pieces, count);
+    for (size_t i = 0; !error && i < count; i++) {
+        if (lseek(fd, (off_t)pieces[i].offset, SEEK_SET) < 0)
+            return fault_system(w->fault, "lseek", errno);
+        error = put_bytes(w, fd, pieces[i].size, is_short);
+    }
+    return error ? error : put_zeros(w, padding_of(data));
 }
 
 int tar_writer_finish(struct tar_writer *w)

@@ -54,6 +54,14 @@ int tar_writer_head(struct tar_writer *w, const struct tar_head *head);
  * away, what it has less is zeros, which *is_short says. */
 int tar_writer_content(struct tar_writer *w, int fd, uint64_t size, bool *is_short);
 
+struct tar_piece {
+    uint64_t offset, size;
+};
+
+/* Header and content of a regular file with holes: only the pieces are written, in order. */
+int tar_writer_sparse(struct tar_writer *w, const struct tar_head *head, int fd,
+                      const struct tar_piece *pieces, size_t count, bool *is_short);
+
 /* The end mark, and all that is still in the buffer. */
 int tar_writer_finish(struct tar_writer *w);
 

@@ -302,6 +302,27 @@ def test_devices_stay_in_the_container_unless_they_are_asked_for(
     assert os.listdir(tmp_path / "all") == ["null"]
 
 
+def test_huge_sparse_files_stay_sparse(box: Store, tmp_path: Path) -> None:
+    size = 1 << 40
+    with open(tmp_path / "sparse", "wb") as file:
+        for offset in range(0, 1 << 30, 1 << 20):
+            file.seek(offset)
+            file.write(b"piece")
+        file.seek(size // 2)
+        file.write(b"middle")
+        file.truncate(size)
+
+    ok(box, "cp", f"{tmp_path}/sparse", "box:/vol/there")
+    ok(box, "cp", "box:/vol/there", f"{tmp_path}/back")
+
+    back = os.stat(tmp_path / "back")
+    assert back.st_size == size
+    assert back.st_blocks < 100_000
+    with open(tmp_path / "back", "rb") as file:
+        file.seek(size // 2)
+        assert file.read(6) == b"middle"
+
+
 def test_long_and_strange_names_are_kept(box: Store, tmp_path: Path) -> None:
     folder = tmp_path / "names"
     deep = folder / ("d" * 250) / ("e" * 250)
