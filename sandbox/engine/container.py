@@ -443,13 +443,17 @@ class Container:
         """
         from . import copying
 
-        return copying.stream_path(self, path, follow_link=follow_link)
+        made = copying.stream_path(self, path, follow_link=follow_link)
+        self._log("archive-path")
+        return made
 
     def get_to(self, fd: int, path: str, *, follow_link: bool = False) -> Copied:
         """The same to an open descriptor, which is borrowed."""
         from . import copying
 
-        return copying.pack_path(self, path, fd, follow_link=follow_link)
+        made = copying.pack_path(self, path, fd, follow_link=follow_link)
+        self._log("archive-path")
+        return made
 
     def put(
         self,
@@ -467,9 +471,11 @@ class Container:
         """
         from . import copying
 
-        return copying.unpack_into(
+        made = copying.unpack_into(
             self, path, (tar,) if isinstance(tar, bytes) else tar, owner=owner
         )
+        self._log("extract-to-dir")
+        return made
 
     def copy_in(
         self, source: str, path: str, *, follow_link: bool = False, archive: bool = False
@@ -480,7 +486,9 @@ class Container:
         """
         from . import copying
 
-        return copying.copy_in(self, source, path, follow_link=follow_link, archive=archive)
+        made = copying.copy_in(self, source, path, follow_link=follow_link, archive=archive)
+        self._log("extract-to-dir")
+        return made
 
     def copy_out(
         self, path: str, destination: str, *, follow_link: bool = False, archive: bool = False
@@ -492,7 +500,9 @@ class Container:
         """
         from . import copying
 
-        return copying.copy_out(self, path, destination, follow_link=follow_link, archive=archive)
+        made = copying.copy_out(self, path, destination, follow_link=follow_link, archive=archive)
+        self._log("archive-path")
+        return made
 
     def export(self, fd: int) -> Copied:
         """Write its whole root to a descriptor, as a tar that ``import`` takes.
@@ -501,7 +511,9 @@ class Container:
         """
         from . import copying
 
-        return copying.export(self, fd)
+        made = copying.export(self, fd)
+        self._log("export")
+        return made
 
     def read_bytes(self, path: str, *, max_bytes: int = 64 << 20) -> bytes:
         """The content of one regular file, links followed; `UsageError` when there is more."""
@@ -566,6 +578,9 @@ class Container:
         return verdict, detail, receipt, read_enforcement(self.folder)
 
     # How
+
+    def _log(self, action: str) -> None:
+        events.of_container(self._paths, self._record, action)
 
     def _lock(self) -> lock.Lock:
         try:

@@ -36,14 +36,11 @@ def run(call: Call) -> int:
 
 
 def _in(call: Call, source: str, name: str, path: str) -> Copied:
-    from ...engine import copying  # cold: for copies only
-
     container = call.engine.container(name)
     archive = bool(call.options.get("archive"))
     if source == "-":
-        return copying.unpack_into(container, path, 0)
-    return copying.copy_in(
-        container,
+        return container.put(path, 0)
+    return container.copy_in(
         source,
         path,
         follow_link=bool(call.options.get("follow_link")),
@@ -52,16 +49,12 @@ def _in(call: Call, source: str, name: str, path: str) -> Copied:
 
 
 def _out(call: Call, name: str, path: str, destination: str) -> Copied:
-    from ...engine import copying  # cold: for copies only
-
     container = call.engine.container(name)
     follow_link = bool(call.options.get("follow_link"))
     archive = bool(call.options.get("archive"))
     if destination == "-":
-        return copying.pack_path(container, path, 1, follow_link=follow_link)
-    copied = copying.copy_out(
-        container, path, destination, follow_link=follow_link, archive=archive
-    )
+        return container.get_to(1, path, follow_link=follow_link)
+    copied = container.copy_out(path, destination, follow_link=follow_link, archive=archive)
     if copied.left_out and not call.options.get("quiet"):
         more = "" if archive else "; -a copies devices"
         output.error(f"left out: {copied.left_out} devices, sockets or attributes{more}")

@@ -148,6 +148,18 @@ def test_clients_that_come_and_go(busybox: Store) -> None:
     assert found == ["create", "start", "attach", "detach"]
 
 
+def test_copies_and_an_export(busybox: Store, tmp_path: Path) -> None:
+    busybox.program("create", "--name", "web", "busybox", "true")
+    (tmp_path / "file").write_text("x")
+    busybox.program("cp", str(tmp_path / "file"), "web:/tmp")
+    busybox.program("cp", "web:/tmp/file", str(tmp_path / "back"))
+    busybox.program("export", "-o", str(tmp_path / "tar"), "web")
+
+    found = actions(busybox, "{{.Action}}", "--filter", "type=container")
+
+    assert found == ["create", "extract-to-dir", "archive-path", "export"]
+
+
 def test_volumes(busybox: Store) -> None:
     busybox.program("volume", "create", "data")
     busybox.program("volume", "create", "data")
