@@ -172,10 +172,10 @@ def status_text(status: Status | Summary, health: str = "") -> str:
             return f"Up {up} (Paused)"
         word = "health: starting" if health == "starting" else health
         return f"Up {up} ({word})" if word else f"Up {up}"
-    if status.word == "exited":
+    if status.word in ("exited", "restarting"):
         code = exit_number(status)
         shown = "unknown" if code is None else code
-        return f"Exited ({shown}) {times.ago(status.finished_ns)}"
+        return f"{status.word.capitalize()} ({shown}) {times.ago(status.finished_ns)}"
     return status.word.capitalize()
 
 

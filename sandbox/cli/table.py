@@ -576,6 +576,7 @@ COMMANDS: dict[str, Entry] = {
                 "Limit of memory and swap together: '-1' for unlimited swap",
             ),
             ("pids-limit", "", "int", "Tune container pids limit (set -1 for unlimited)"),
+            ("restart", "", "string", "Restart policy to apply when a container exits"),
         ),
         ("sandbox update --cpus 0.5 -m 128m --memory-swap 256m web",),
     ),

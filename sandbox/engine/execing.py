@@ -27,7 +27,7 @@ from .options import parse_options
 from .result import ExecResult
 from .root import Root
 from .specify import id_maps, process_of, seccomp_filter
-from .status import PAUSED
+from .status import PAUSED, RESTARTING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,6 +159,12 @@ def _first_process(engine: Engine, container: Container) -> protocol.Started:
         )
     if not status.is_live:
         raise _not_running(container)
+    if status.word == RESTARTING:
+        raise WrongStatus(
+            f"Container {container.id} is restarting, wait until the container is running",
+            container=container.id,
+            status=RESTARTING,
+        )
     live = engine.paths.live_container(container.id)
     try:
         started = protocol.parse_started(read_bytes(f"{live}/started"))

@@ -204,7 +204,7 @@ def _state(status: Status) -> dict[str, Json]:
         "Status": status.word,
         "Running": status.is_live,
         "Paused": status.word == "paused",
-        "Restarting": False,
+        "Restarting": status.word == "restarting",
         "OOMKilled": status.verdict == exitrecord.OOM,
         "Dead": False,
         "Pid": status.pid,

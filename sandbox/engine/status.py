@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 CREATED = "created"
 RUNNING = "running"
 PAUSED = "paused"
+RESTARTING = "restarting"
 EXITED = "exited"
-LIVE = (RUNNING, PAUSED)
+LIVE = (RUNNING, PAUSED, RESTARTING)
 
 UNKNOWN_END = "the monitor ended without a record: how the run ended is unknown"
 
@@ -79,7 +80,8 @@ def watched(paths: Paths, container_id: str, freezers: Freezers | None = None) -
         return None
     if freezers is None:
         freezers = journal.freezers(paths, container_id)
-    return replace(started, word=PAUSED) if _is_frozen(freezers) else started
+    is_paused = started.word == RUNNING and _is_frozen(freezers)
+    return replace(started, word=PAUSED) if is_paused else started
 
 
 def at_rest(paths: Paths, container_id: str) -> Status:
@@ -140,12 +142,31 @@ def read_started(live: str) -> Status | None:
     facts = dict(line.partition(" ")[::2] for line in text.splitlines())
     if not facts.get("pid", "").isdigit():
         return None
+    if "resting" in facts:
+        return _between_runs(facts)
     return Status(
         word=RUNNING,
         pid=int(facts["pid"]),
         started_ns=_number(facts, "started_ns"),
         restarts=_number(facts, "restarts"),
         is_checked="health" in facts,
+    )
+
+
+def _between_runs(facts: dict[str, str]) -> Status:
+    """The last run has ended, and the monitor waits for the time of the next one."""
+    code = signal = None
+    if facts.get("wait_status", "").isdigit():  # -1 when nobody saw it
+        ended = int(facts["wait_status"])
+        code = os.WEXITSTATUS(ended) if os.WIFEXITED(ended) else None
+        signal = os.WTERMSIG(ended) if os.WIFSIGNALED(ended) else None
+    return Status(
+        word=RESTARTING,
+        started_ns=_number(facts, "started_ns"),
+        finished_ns=_number(facts, "finished_ns"),
+        exit_code=code,
+        signal=signal,
+        restarts=_number(facts, "restarts"),
     )
 
 

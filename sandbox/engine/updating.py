@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cgroups
 
-from ..errors import LimitUnavailable, SandboxError, UsageError
+from ..errors import LimitUnavailable, MonitorLost, SandboxError, UsageError
 from ..record import replace
 from ..runtime.resources import to_limits
 from ..state import containers, events
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 CPU = ("cpus", "cpu_period", "cpu_quota", "cpu_shares", "cpuset_cpus", "cpuset_mems")
 MEMORY = ("memory", "memory_swap", "memory_reservation")
 LIMITS = (*CPU, *MEMORY, "pids_limit")
+UPDATABLE = (*LIMITS, "restart")
 
 
 def parse_limits(keywords: dict[str, Any]) -> dict[str, Any]:
     """Check what is asked, as far as that goes without the container."""
-    values = asking.parse_some(keywords, LIMITS)
+    values = asking.parse_some(keywords, UPDATABLE)
     if not values:
         raise UsageError("You must provide one or more flags when using this command.")
     return values
@@ -43,7 +44,10 @@ def update(container: Container, keywords: dict[str, Any]) -> ContainerRecord:
         before = asking.options_from_document(record.options)
         after = _merged(container, before, values)
         if container.status().is_live:
-            _apply(container, before, after, values)
+            if any(field != "restart" for field in values):
+                _apply(container, before, after, values)
+            if "restart" in values:
+                _change_policy(container, after)
         renewed = replace(record, options=asking.options_document(after))
         containers.write(container._paths, renewed, durable=True)
         events.of_container(container._paths, renewed, "update")
@@ -103,6 +107,15 @@ def _apply(
     kept = {each.limit: each for each in read_enforcement(container.folder)}
     kept |= {each.limit: Enforced(limit=each.limit, by=each.by) for each in group.enforcement}
     write_enforcement(container.folder, tuple(kept.values()))
+
+
+def _change_policy(container: Container, after: RunOptions) -> None:
+    policy, most = asking.restart_policy(after.restart)
+    try:
+        with container._control() as control:
+            control.restart_policy(policy, most)
+    except MonitorLost:
+        pass  # it has just ended: the next start goes by the document
 
 
 def _limits(options: RunOptions, values: dict[str, Any]) -> cgroups.Limits:

@@ -10,7 +10,7 @@ from ..record import replace
 from ..state import containers, events, names
 from . import journal, sweep
 from .options import check_container_name
-from .status import EXITED, PAUSED, RUNNING
+from .status import EXITED, PAUSED, RESTARTING, RUNNING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,6 +139,8 @@ def need_running(container: Container) -> Status:
     status = container.status()
     if not status.is_live:
         raise _wrong(container, status.word, "is not running")
+    if status.word == RESTARTING:
+        raise _wrong(container, RESTARTING, "is restarting, wait until the container is running")
     return status
 
 

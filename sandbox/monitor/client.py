@@ -306,6 +306,10 @@ class Control:
         """Tell the terminal's new size."""
         self._ask(protocol.resize(rows, columns))
 
+    def restart_policy(self, policy: str, most: int) -> None:
+        """Another restart policy; one that wants no restart ends a container that waits for one."""
+        self._ask(protocol.restart(policy, most))
+
     def close_stdin(self) -> None:
         """No more input for the container."""
         self._ask(protocol.CLOSE_STDIN)

@@ -30,6 +30,7 @@ static const struct {
     {"close_stdin", VERB_CLOSE_STDIN, 0, 0, false},
     {"status", VERB_STATUS, 0, 0, false},
     {"wait", VERB_WAIT, 0, 0, false},
+    {"restart", VERB_RESTART, 2, 0, false},
 };
 
 void control_start(struct control *control, int fd)

@@ -8,6 +8,7 @@
  *     resize ROWS COLUMNS      the terminal
  *     attach FLAGS             with three descriptors (in, out, err); CLIENT_* in streams.h
  *     close_stdin              no more input
+ *     restart POLICY MOST      another restart policy, numbered as in the plan
  *     status                   answered by "ok" and lines of "key value"
  *     wait                     no answer of its own: the end is told to everybody
  *
@@ -34,6 +35,7 @@ enum verb {
     VERB_CLOSE_STDIN,
     VERB_STATUS,
     VERB_WAIT,
+    VERB_RESTART,
     VERB_GONE, /* the peer has closed its end */
 };
 

@@ -51,6 +51,7 @@
 #define BACKOFF_RESET_NS (10LL * NS_PER_S)
 
 #define RESTART_ON_FAILURE 1
+#define RESTART_LAST 3
 
 #define MAX_EXIT_ARGUMENTS 256
 #define PF_FORKNOEXEC 0x40 /* in /proc/PID/stat: forked, and not yet executed anything */
@@ -404,6 +405,28 @@ static void log_end(const struct monitor *monitor)
         events_append(&monitor->settings, "stop", "%s", "");
 }
 
+/* Which process there is, or how the last one ended while the next one waits for its turn. */
+static void write_started(struct monitor *monitor)
+{
+    const struct ending *ending = &monitor->ending;
+    char rest[96] = "";
+    if (monitor->phase == RESTING)
+        snprintf(rest, sizeof(rest), "resting 1\nfinished_ns %lld\nwait_status %d\n",
+                 (long long)ending->finished_ns, ending->reaped ? ending->wait_status : -1);
+    int size = snprintf(monitor->message, sizeof(monitor->message),
+                        "started\nversion 1\npid %d\nstart_time %llu\nboot_id %s\nmonitor %d\n"
+                        "started_ns %lld\nrestarts %d\n%s%s",
+                        (int)monitor->launch.pid, (unsigned long long)monitor->launch.start_time,
+                        ending->boot_id, (int)getpid(), (long long)ending->started_ns,
+                        ending->restarts, monitor->health.is_on ? "health 1\n" : "", rest);
+    const size_t word = sizeof("started\n") - 1;
+    if (!is_exec(monitor))
+        write_record(monitor->run_fd, "started", monitor->message + word, (size_t)size - word,
+                     false);
+    if (ending->restarts == 0 && monitor->phase != RESTING)
+        control_send(&monitor->control, LAUNCHER, monitor->message, (size_t)size);
+}
+
 /* All output of one run is where it belongs: the end, or a rest before the next run. */
 static void run_ended(struct monitor *monitor)
 {
@@ -429,6 +452,7 @@ static void run_ended(struct monitor *monitor)
         monitor->backoff_ns = BACKOFF_LAST_NS;
     monitor->phase = RESTING;
     monitor->start_deadline = clock_ns(CLOCK_MONOTONIC) + monitor->backoff_ns;
+    write_started(monitor);
 }
 
 /* --- the start of the container --- */
@@ -450,23 +474,6 @@ static void read_boot_id(char boot_id[BOOT_ID])
     ssize_t n = read(fd, boot_id, BOOT_ID_LENGTH);
     boot_id[n > 0 ? n : 0] = '\0';
     close(fd);
-}
-
-static void write_started(struct monitor *monitor)
-{
-    int size =
-        snprintf(monitor->message, sizeof(monitor->message),
-                 "started\nversion 1\npid %d\nstart_time %llu\nboot_id %s\nmonitor %d\n"
-                 "started_ns %lld\nrestarts %d\n%s",
-                 (int)monitor->launch.pid, (unsigned long long)monitor->launch.start_time,
-                 monitor->ending.boot_id, (int)getpid(), (long long)monitor->ending.started_ns,
-                 monitor->ending.restarts, monitor->health.is_on ? "health 1\n" : "");
-    const size_t word = sizeof("started\n") - 1;
-    if (!is_exec(monitor))
-        write_record(monitor->run_fd, "started", monitor->message + word, (size_t)size - word,
-                     false);
-    if (monitor->ending.restarts == 0)
-        control_send(&monitor->control, LAUNCHER, monitor->message, (size_t)size);
 }
 
 static void look_at_cpu(struct monitor *monitor)
@@ -636,6 +643,17 @@ static int resize_by_client(struct monitor *monitor, const struct request *reque
     return result;
 }
 
+static int restart_by_client(struct monitor *monitor, const struct request *request)
+{
+    if (request->numbers[0] > RESTART_LAST || request->numbers[1] > INT32_MAX || is_exec(monitor))
+        return -EINVAL;
+    monitor->settings.restart_policy = request->numbers[0];
+    monitor->settings.restart_max = request->numbers[1];
+    if (monitor->phase == RESTING && !wants_restart(monitor))
+        end_rest(monitor);
+    return 0;
+}
+
 static int kill_by_client(struct monitor *monitor)
 {
     end_rest(monitor);
@@ -684,6 +702,9 @@ static void serve_peer(struct monitor *monitor, int peer)
         break;
     case VERB_KILL:
         control_answer(control, peer, kill_by_client(monitor));
+        break;
+    case VERB_RESTART:
+        control_answer(control, peer, restart_by_client(monitor, &request));
         break;
     case VERB_RESIZE:
         control_answer(control, peer, resize_by_client(monitor, &request));

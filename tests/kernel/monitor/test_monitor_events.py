@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -46,13 +47,20 @@ def test_a_program_that_was_never_executed_has_no_events(monitored: Monitored) -
 
 def test_signals_and_stops_are_written_before_the_death(monitored: Monitored) -> None:
     log = paths_of(monitored).events
-    launch = monitored.shell("trap 'exit 4' USR1; while :; do sleep 0.01; done", events=(log, ""))
-    launch.wait_started(timeout_s=20)
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    monitored.shell(
+        "trap 'exit 4' USR1; echo ready; while :; do sleep 0.01; done",
+        events=(log, ""),
+        stdio=(0, write_end, 2),
+    )
+    os.close(write_end)
+    os.read(read_end, 10)  # process 1 of its namespace is deaf to what it does not handle
 
     with client.connect(str(monitored.run)) as control:
         control.signal(28)
         control.signal(10, stop=True)
     monitored.end()
+    os.close(read_end)
 
     found = said(monitored)
     assert found[:3] == ["start", "kill signal=28", "kill signal=10"]
