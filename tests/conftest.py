@@ -24,6 +24,8 @@ LEAK_CHECKED = (HERE / "kernel", HERE / "system")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requires(ability, ...): see tests/requires.py")
+    # A shell's background job ignores it, and so would every program that the tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
