@@ -24,8 +24,15 @@ LEAK_CHECKED = (HERE / "kernel", HERE / "system")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requires(ability, ...): see tests/requires.py")
-    # A shell's background job ignores it, and so would every program that the tests interrupt.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Under nohup(1) or as a shell's background job they are ignored here, and would be by every
+    # program that a test starts; what is handled here is back at its default there.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, _ignored)
+
+
+def _ignored(_number: int, _frame: object) -> None:
+    """As before."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
