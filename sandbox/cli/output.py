@@ -99,6 +99,8 @@ def ellipsis(text: str, width: int) -> str:
 
 def quote(text: str) -> str:
     """A string as Go's ``%q`` writes it."""
+    if text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'  # as lists of many containers are
     made = []
     for character in text:
         if character in '"\\':
