@@ -292,8 +292,6 @@ class _Ingest:
                 expected_size=size,
                 progress=lambda done: self._report(given.digest or diff_id, done, size),
                 opaque_xattr=OPAQUE_XATTR_ROOTLESS if rootless else OPAQUE_XATTR,
-                # What an overlay in a user namespace looks for: any container may use the layer.
-                opaque_too="" if rootless else OPAQUE_XATTR_ROOTLESS,
                 is_rootless=rootless,
             )
         finally:

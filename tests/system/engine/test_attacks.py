@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -95,17 +96,21 @@ def test_stop_ends_a_container_whose_monitor_is_stopped(
     container.remove()
 
 
-def test_a_container_started_meanwhile_is_not_started_twice(busybox: Store) -> None:
+def test_who_starts_a_container_of_somebody_elses_run_comes_second(busybox: Store) -> None:
+    from sandbox.engine.launching import StartAs
     from sandbox.engine.options import parse_options
 
     engine = sandbox.Engine()
-    container, launching = engine.create_prepared(
-        parse_options("busybox", ["sleep", "300"], {}), None
-    )
-    engine.container(container.id).start().close()
+    start = StartAs(is_attached=False, size=(24, 80), with_launcher=False)
+    options = parse_options("busybox", ["sleep", "300"], {})
+    container, launching, held = engine._create(options, start)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(engine.container(container.id).start)
+        with held:
+            container.start_made(launching, start, None).close()
 
-    with pytest.raises(sandbox.WrongStatus, match="already running"):
-        container.start_prepared(launching)
+        with pytest.raises(sandbox.WrongStatus, match="already running"):
+            other.result(timeout=60)
 
     container.remove(force=True)
     engine.sweep()
