@@ -58,6 +58,12 @@ def agreed(warning: str) -> bool:
 
 def table(rows: Sequence[Sequence[str]], *, narrowest: int = 10) -> str:
     """Columns at least ten wide, three blanks apart; the last one is not padded."""
+    if len({len(row) for row in rows}) == 1:
+        columns = list(zip(*rows, strict=True))[:-1]
+        sizes = [max(narrowest, max(map(len, column)) + 3) for column in columns]
+        form = "".join([f"{{:<{size}}}" for size in sizes]) + "{}\n"
+        return "".join([form.format(*row) for row in rows])
+    # A template may give rows of different lengths.
     widths: list[int] = []
     for row in rows:
         widths += [narrowest] * (len(row) - 1 - len(widths))
