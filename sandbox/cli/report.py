@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from . import output
 from .errors import Failure
+from .outputfile import whole_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,14 +25,9 @@ def write_report(path: str, attachment: Attachment, record: ExitRecord) -> None:
     from ..engine.inspect import report_of_run
 
     text = output.json(report_of_run(attachment, record).document(), indent="    ") + "\n"
-    unfinished = f"{path}.{os.getpid()}.tmp"
     try:
-        fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        try:
+        with whole_file(path, mode=0o666) as fd:
             output.write(text, fd=fd)
-        finally:
-            os.close(fd)
-        os.rename(unfinished, path)
     except OSError as error:
         said = (error.strerror or "").lower()
         raise Failure(f"open {path}: {said}", code=125) from error

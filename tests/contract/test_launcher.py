@@ -194,6 +194,17 @@ def test_a_truncated_cache_is_written_anew(cached: Path, length: int) -> None:
     assert start(cached) == "start.cache TEXT"
 
 
+@pytest.mark.parametrize("length", [0, 1 << 20, 1 << 40, (1 << 64) - 1])
+def test_a_cache_with_another_length_of_its_index_is_written_anew(
+    cached: Path, length: int
+) -> None:
+    file = cached / "start.cache"
+    file.write_bytes(length.to_bytes(8, "little") + file.read_bytes()[8:])
+
+    assert start(cached).endswith(".pyc TEXT")
+    assert start(cached) == "start.cache TEXT"
+
+
 def test_a_cache_that_others_may_write_to_is_not_believed(cached: Path) -> None:
     (cached / "start.cache").chmod(0o666)
 
