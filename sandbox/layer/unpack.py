@@ -96,7 +96,6 @@ def unpack_layer(
     bounds: Bounds | None = None,
     progress: Callable[[int], None] | None = None,
     opaque_xattr: str = OPAQUE_XATTR,
-    opaque_too: str = "",
     whiteouts: Literal["overlay", "apply"] = "overlay",
     is_rootless: bool = False,
 ) -> UnpackResult:
@@ -104,8 +103,7 @@ def unpack_layer(
 
     Both descriptors are borrowed.  ``compression`` None goes by the first bytes.
     Whiteouts become overlayfs' marks, or are applied to what the target holds; a folder
-    of which nothing below shows is marked with ``opaque_xattr``, and with ``opaque_too``
-    where the file system has such attributes.
+    of which nothing below shows is marked with ``opaque_xattr``.
     ``is_rootless`` ignores owners and passes over what only root may make.
     ``progress`` is called with the compressed bytes read so far, from this thread;
     when it raises, the unpacking stops.  Raises `DamagedArchive`, `UnsafeArchive`,
@@ -123,7 +121,6 @@ def unpack_layer(
                 stream=bounds.stream(),
                 tar=bounds.tar(),
                 opaque_xattr=opaque_xattr,
-                opaque_too=opaque_too,
                 is_applied=whiteouts == "apply",
                 is_rootless=is_rootless,
                 progress=counts,
@@ -178,7 +175,6 @@ def unpack_copy(
                 stream=COPY_BOUNDS.stream(),
                 tar=COPY_BOUNDS.tar(),
                 opaque_xattr=OPAQUE_XATTR,
-                opaque_too="",
                 is_applied=False,
                 is_rootless=is_rootless,
                 progress=counts,

@@ -56,7 +56,6 @@ class UnpackOptions:
     root: int
     flags: int
     opaque_xattr: Array
-    opaque_too: Array
     uid: int
     gid: int
     uids: IdRanges

@@ -87,7 +87,6 @@ struct unpack_options {
     int root;
     int flags;
     const char *opaque_xattr;
-    const char *opaque_too;
     uint32_t uid;
     uint32_t gid;
     const struct id_range *uids;

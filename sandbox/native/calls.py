@@ -150,7 +150,6 @@ def unpack(
     stream: StreamBounds,
     tar: TarBounds,
     opaque_xattr: str,
-    opaque_too: str,
     is_applied: bool,
     is_rootless: bool,
     progress: Progress,
@@ -162,7 +161,6 @@ def unpack(
     """
     options = ffi.new("struct unpack_options *")
     name = ffi.new("char[]", opaque_xattr.encode())
-    second = ffi.new("char[]", opaque_too.encode())
     _fill(options.stream, fd, compression, expected_size, stream)
     options.tar.max_path = tar.max_path
     options.tar.max_pax = tar.max_pax
@@ -174,7 +172,6 @@ def unpack(
         lib.UNPACK_ROOTLESS if is_rootless else 0
     )
     options.opaque_xattr = name
-    options.opaque_too = second if opaque_too else ffi.NULL
     if copy is not None:
         options.flags |= lib.UNPACK_COPY
     copy = copy or CopyRules()

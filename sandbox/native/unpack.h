@@ -30,8 +30,7 @@ struct unpack_options {
     int root; /* borrowed */
     int flags;
     const char *opaque_xattr;
-    const char *opaque_too; /* a second one, where the file system has such; NULL */
-    uint32_t uid, gid;      /* UNPACK_OWNED; as the archive's ids are */
+    uint32_t uid, gid; /* UNPACK_OWNED; as the archive's ids are */
     const struct id_range *uids, *gids;
     uint32_t uid_count, gid_count; /* 0: ids are the host's */
 };

@@ -82,9 +82,6 @@ int mark_opaque(struct unpack *u, int fd)
 {
     if (fsetxattr(fd, u->options->opaque_xattr, "y", 1, 0))
         return fault_system(u->fault, "fsetxattr", errno);
-    if (u->options->opaque_too && fsetxattr(fd, u->options->opaque_too, "y", 1, 0) &&
-        errno != EOPNOTSUPP)
-        return fault_system(u->fault, "fsetxattr", errno);
     return 0;
 }
 
