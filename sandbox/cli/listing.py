@@ -24,6 +24,15 @@ class HeaderView(View):
         return self._headings.get(name, "<no value>")
 
 
+def shown(
+    views: Sequence[View], text: str, columns: Sequence[str], headings: dict[str, str]
+) -> str:
+    """Each view as a ``--format`` has it; plain ``table`` is that of these columns."""
+    if text == "table":
+        return default_table(views, columns, headings)
+    return formatted(views, text, headings)
+
+
 def default_table(views: Sequence[View], columns: Sequence[str], headings: dict[str, str]) -> str:
     """The table that is printed when no format is asked for."""
     rows = [[headings[name] for name in columns]]

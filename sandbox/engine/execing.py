@@ -183,11 +183,7 @@ class _Process:
         self._fd = -1
 
     def __enter__(self) -> _Process:
-        folder = f"/proc/{self.first.pid}"
-        self._fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        if identity.start_time(self.first.pid) != self.first.start_time:
-            os.close(self._fd)
-            raise ProcessLookupError(self.first.pid)
+        self._fd = identity.open_process(self.first.pid, self.first.start_time)
         return self
 
     def __exit__(

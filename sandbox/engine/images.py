@@ -77,12 +77,13 @@ def prune(
     """Remove the wanted ones of those without a name, or of all that no container uses.
 
     Returns the names taken away, the ids removed, images' and layers', and the bytes of
-    the layers.  What nothing needs at all goes with them.
+    the layers.
     """
     untagged: list[str] = []
     deleted: list[str] = []
     freed = 0
     for image in engine.images():
+        # Who uses it is asked last, as near to its removal as can be.
         if (image.names and not unused) or not is_wanted(image) or users_of(engine, image.id):
             continue
         gone = engine.store.delete(image.id)

@@ -23,6 +23,7 @@ from ..state.document import read_bytes
 from . import sweep
 from .root import Root
 from .specify import id_maps, mounts_of
+from .status import RESTARTING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class RootView:
                     for ranges in maps
                 )
                 return cls(container, fd, uids=uids, gids=gids)
+            if container.status().word == RESTARTING:
+                break
             held = container._lock()
             try:
                 sweep.settle_locked(container._paths, container.id)
@@ -83,7 +86,7 @@ class RootView:
             finally:
                 held.close()
         raise WrongStatus(
-            f"container {container.id} starts and ends all the time",
+            f"Container {container.id} is restarting, wait until the container is running",
             container=container.id,
             status=container.status().word,
         )
@@ -149,13 +152,10 @@ def _open_running(container: Container) -> int | None:
     if first is None:
         return None
     try:
-        process = os.open(f"/proc/{first.pid}", _O_PATH_FOLDER)
-    except (FileNotFoundError, ProcessLookupError):
+        process = identity.open_process(first.pid, first.start_time)
+    except ProcessLookupError:
         return None
     try:
-        # The folder belongs to one process for ever, and this says to which.
-        if identity.start_time(first.pid) != first.start_time:
-            return None
         fd = os.open("root", _O_PATH_FOLDER, dir_fd=process)
     except (FileNotFoundError, ProcessLookupError):
         return None
@@ -178,13 +178,8 @@ def _open_at_rest(container: Container, writable: bool, with_mounts: bool) -> in
             hint=f"start it first: `sandbox start {container.name}`",
         )
     engine.prepare()
-    if container.image_id:
-        root = Root.of_image(engine, container.image_id)
-    else:
-        root = Root.of_options(engine, options)
-    lowers = root.lowers
-    if not root.is_host:
-        lowers = (*lowers, engine.paths.mount_points)
+    root = Root.of_record(engine, container.record, options)
+    lowers = root.all_lowers(engine)
     binds: tuple[Bind, ...] = ()
     if with_mounts:
         binds = tuple(

@@ -189,6 +189,6 @@ def _is_frozen(freezers: Freezers) -> bool:
         try:
             if _read_small(path).strip() == frozen:
                 return True
-        except (FileNotFoundError, OSError):
+        except OSError:
             continue
     return False

@@ -278,7 +278,7 @@ def make_ready(
         if is_wanted and _is_empty(_data(paths, mount.source)) and not device_of(paths, mount):
             empty.append(mount)
     if empty and root.lowers:
-        _fill_all(paths, empty, root, durable=durable)
+        _fill_all(engine, empty, root, durable=durable)
 
 
 def device_of(paths: Paths, mount: VolumeMount) -> tuple[str, ...]:
@@ -355,13 +355,14 @@ def _log(paths: Paths, action: str, name: str) -> None:
     events.append(paths, "volume", action, name, (("driver", volumes.DRIVER),))
 
 
-def _fill_all(paths: Paths, mounts: Iterable[VolumeMount], root: Root, *, durable: bool) -> None:
+def _fill_all(engine: Engine, mounts: Iterable[VolumeMount], root: Root, *, durable: bool) -> None:
     # Loading the native module costs milliseconds: for runs that fill something.
     from .. import native
 
+    paths = engine.paths
     try:
         view = native.open_view(
-            (*root.lowers, paths.mount_points), mount_point=paths.mount_point, is_readonly=True
+            root.all_lowers(engine), mount_point=paths.mount_point, is_readonly=True
         )
     except native.Fault as fault:
         raise HostLacks(

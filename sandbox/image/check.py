@@ -17,7 +17,7 @@ import tarfile
 from functools import partial
 from threading import Thread
 
-from ..errors import DamagedDocument, SandboxError
+from ..errors import ImageError, SandboxError
 from ..layer.pack import OVERLAY, OVERLAY_ROOTLESS, pack_layer
 from ..record import Record
 from .implied import take_times
@@ -133,31 +133,34 @@ def _tree_problems(store: ImageStore, image: Image, verified: set[str]) -> list[
         try:
             trees = unpack_anew(image, inputs, staging)
         except (SandboxError, OSError) as error:
-            if isinstance(error, DamagedDocument):
-                raise
-            said = error.message if isinstance(error, SandboxError) else str(error)
-            return [Problem(what=f"image {image.id}", problem=said, images=(image.id,))]
+            return [Problem(what=f"image {image.id}", problem=str(error), images=(image.id,))]
         for layer, (tree, implied) in zip(image.layer_records, trees, strict=True):
             if layer.chain_id in verified:
                 continue
             verified.add(layer.chain_id)
             kept = store.layer_path(layer.chain_id)
             take_times(tree, implied, kept)
-            if _archive_digest(tree) != _archive_digest(kept):
-                where = _first_difference(tree, kept, staging.path)
-                problems.append(
-                    Problem(
-                        what=kept,
-                        problem=f"is not what its blob holds: {where}",
-                        images=(image.id,),
-                    )
-                )
+            where = _difference(tree, kept, staging.path)
+            if where:
+                said = f"is not what its blob holds: {where}"
+                problems.append(Problem(what=kept, problem=said, images=(image.id,)))
     return problems
 
 
 def _part(path: str) -> Part:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     return Part("layer", fd, start=0, size=os.fstat(fd).st_size)
+
+
+def _difference(tree: str, kept: str, folder: str) -> str:
+    """Where a kept tree parts from what it should be; empty when it does not."""
+    expected = _archive_digest(tree)
+    try:
+        if _archive_digest(kept) == expected:
+            return ""
+        return _first_difference(tree, kept, folder)
+    except (ImageError, OSError) as error:
+        return str(error)  # what no layer can hold, or what cannot be read
 
 
 def _archive_digest(path: str) -> str:

@@ -6,6 +6,8 @@ names one process for ever.
 
 from __future__ import annotations
 
+import os
+
 from ..record import Record
 
 _BOOT_ID = "sys/kernel/random/boot_id"
@@ -53,6 +55,22 @@ def start_time(pid: int, *, proc: str = "/proc") -> int | None:
     """When this process began, None when there is none or it is a zombie."""
     found = stat(pid, proc=proc)
     return None if found is None or found.state in "ZX" else found.start_time
+
+
+def open_process(pid: int, started: int) -> int:
+    """The process of this identity as a handle: its folder in ``/proc``, the caller's to close.
+
+    The folder belongs to one process for ever.  `ProcessLookupError` when that is gone.
+    """
+    try:
+        fd = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise ProcessLookupError(pid) from None
+    # Looked at after it was opened: what is held is what was looked at.
+    if start_time(pid) != started:
+        os.close(fd)
+        raise ProcessLookupError(pid)
+    return fd
 
 
 def boot_id(*, proc: str = "/proc") -> str:

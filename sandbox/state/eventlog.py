@@ -83,17 +83,35 @@ def read(
 
 
 def last_of(paths: Paths, container_id: str, actions: tuple[str, ...]) -> Event | None:
-    """The last of a container's events that is one of these, without what is true of it."""
-    log = _Log(paths.events)
-    found = None
+    """The last of a container's events that is one of these, without what is true of it.
+
+    Looked for from the end, and by the bytes of the id: after a reboot it is asked for
+    every container that ran.
+    """
+    wanted = f"\t{container_id}".encode()
+    for path in (paths.events, f"{paths.events}.1"):
+        data = _content(path)
+        end = len(data)
+        while (at := data.rfind(wanted, 0, end)) >= 0:
+            end = data.rfind(b"\n", 0, at) + 1
+            line = parse_line(data[end : data.find(b"\n", at)])
+            if line is not None and line.event.id == container_id and line.event.action in actions:
+                return line.event
+    return None
+
+
+def _content(path: str) -> bytes:
+    """The whole lines of a file."""
     try:
-        for line in log.more():
-            event = line.event
-            if event.id == container_id and event.action in actions:
-                found = event
-    finally:
-        log.close()
-    return found
+        with open(path, "rb", buffering=0, opener=_open_plain) as file:
+            data = file.read(_MOST_BYTES)
+    except OSError:
+        return b""
+    return data[: data.rfind(b"\n") + 1]
+
+
+def _open_plain(path: str, _flags: int = 0) -> int:
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def parse_line(data: bytes) -> _Line | None:
@@ -229,7 +247,7 @@ class _Log:
 
 class _File:
     def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        self._fd = _open_plain(path)
         status = os.fstat(self._fd)
         self.identity = (status.st_dev, status.st_ino)
         self._rest = b""

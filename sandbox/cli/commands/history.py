@@ -34,10 +34,8 @@ def run(call: Call) -> int:
     text = options.get("format", "table")
     if options.get("quiet"):
         output.write("".join(f"{view.field('ID')}\n" for view in views))
-    elif text == "table":
-        output.write(listing.default_table(views, COLUMNS, HEADINGS))
     else:
-        output.write(listing.formatted(views, text, HEADINGS))
+        output.write(listing.shown(views, text, COLUMNS, HEADINGS))
     return 0
 
 

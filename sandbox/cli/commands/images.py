@@ -28,9 +28,7 @@ def run(call: Call) -> int:
     )
     if options.get("quiet"):
         write("".join(f"{view.field('ID')}\n" for view in views))
-    elif text == "table":
-        columns = imageview.DIGEST_COLUMNS if digests else imageview.COLUMNS
-        write(listing.default_table(views, columns, imageview.HEADINGS))
     else:
-        write(listing.formatted(views, text, imageview.HEADINGS))
+        columns = imageview.DIGEST_COLUMNS if digests else imageview.COLUMNS
+        write(listing.shown(views, text, columns, imageview.HEADINGS))
     return 0

@@ -33,11 +33,8 @@ def run(call: Call) -> int:
         )
         for container in found
     ]
-    if text == "table":
-        columns = (*containerview.COLUMNS, "Size") if with_size else containerview.COLUMNS
-        write(listing.default_table(views, columns, containerview.HEADINGS))
-    else:
-        write(listing.formatted(views, text, containerview.HEADINGS))
+    columns = (*containerview.COLUMNS, "Size") if with_size else containerview.COLUMNS
+    write(listing.shown(views, text, columns, containerview.HEADINGS))
     return 0
 
 

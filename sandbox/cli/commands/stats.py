@@ -29,10 +29,7 @@ def run(call: Call) -> int:
         time.sleep(_BETWEEN_S)
         now = statsview.measure(call.engine, named, with_resting=with_resting)
         views = statsview.compare(before, now, cut=64 if options.get("no_trunc") else 12)
-        if text == "table":
-            shown = listing.default_table(views, statsview.COLUMNS, statsview.HEADINGS)
-        else:
-            shown = listing.formatted(views, text, statsview.HEADINGS)
+        shown = listing.shown(views, text, statsview.COLUMNS, statsview.HEADINGS)
         output.write(clear + shown)
         if options.get("no_stream"):
             return 0

@@ -32,10 +32,7 @@ def run(call: Call) -> int:
         output.write(_verbose(found))
         return 0
     rows = _rows(found)
-    if form in ("", "table"):
-        output.write(listing.default_table(rows, tuple(HEADINGS), HEADINGS))
-    else:
-        output.write(listing.formatted(rows, form, HEADINGS))
+    output.write(listing.shown(rows, form or "table", tuple(HEADINGS), HEADINGS))
     return 0
 
 

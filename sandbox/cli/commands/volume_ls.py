@@ -22,8 +22,6 @@ def run(call: Call) -> int:
     text = options.get("format", "table")
     if options.get("quiet"):
         write("".join(f"{volume.name}\n" for volume in found))
-    elif text == "table":
-        write(listing.default_table(views, volumeview.COLUMNS, volumeview.HEADINGS))
     else:
-        write(listing.formatted(views, text, volumeview.HEADINGS))
+        write(listing.shown(views, text, volumeview.COLUMNS, volumeview.HEADINGS))
     return 0

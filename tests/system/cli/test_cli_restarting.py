@@ -49,7 +49,9 @@ def test_it_is_shown_as_restarting_with_the_last_exit_code(resting: Store) -> No
     resting.program("rm", "-f", "rr")
 
 
-@pytest.mark.parametrize("verb", [("exec", "rr", "true"), ("pause", "rr"), ("top", "rr")])
+@pytest.mark.parametrize(
+    "verb", [("exec", "rr", "true"), ("pause", "rr"), ("top", "rr"), ("cp", "rr:/bin", "-")]
+)
 def test_what_needs_a_process_is_refused_meanwhile(resting: Store, verb: tuple[str, ...]) -> None:
     done = resting.program(*verb)
 

@@ -7,15 +7,13 @@ the monitor, or the container's first process.
 from __future__ import annotations
 
 import os
-import re
-import subprocess
 import time
-from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
 import requires
-from conftest import Store, program_path
+from conftest import Store
+from kit import faults
 
 import sandbox
 
@@ -44,7 +42,7 @@ def test_a_side_effect_that_fails_is_one_sentence_and_leaves_nothing(
     busybox: Store, tmp_path: Path, group: str, error: str
 ) -> None:
     for call, number in points(busybox, tmp_path, SIDE_EFFECTS[group]):
-        done = traced(busybox, tmp_path, call, f"error={error}:when={number}")
+        done = faults.broken(busybox, tmp_path, COMMAND, call, f"error={error}:when={number}")
 
         said = done.stderr.decode(errors="replace")
         assert "Traceback" not in said, (call, number, said)
@@ -59,47 +57,15 @@ def test_who_dies_at_a_step_of_the_launch_leaves_nothing(
     busybox: Store, tmp_path: Path, group: str
 ) -> None:
     for call, number in points(busybox, tmp_path, (SIDE_EFFECTS | OTHERS)[group]):
-        done = traced(busybox, tmp_path, call, f"signal=KILL:when={number}")
+        done = faults.broken(busybox, tmp_path, COMMAND, call, f"signal=KILL:when={number}")
 
         assert b"Traceback" not in done.stderr, (call, number, done.stderr)
         nothing_is_left(busybox, call, number)
 
 
 def points(store: Store, folder: Path, calls: str) -> list[tuple[str, int]]:
-    """Calls and which of them: a few of each kind, spread over the launch."""
     store.program(*COMMAND)  # what a first run makes is made
-    trace = folder / "calls"
-    subprocess.run(
-        ["strace", "-f", "-qq", "-o", trace, program_path(), *COMMAND],
-        env=store.environ,
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=True,
-    )
-    made: dict[str, Counter[str]] = defaultdict(Counter)
-    for line in trace.read_text(errors="replace").splitlines():
-        found = re.match(r"(\d+) +(\w+)\(", line)
-        if found:
-            made[found[2]][found[1]] += 1
-    chosen = []
-    for call in calls.split():
-        most = max(made[call].values(), default=0)
-        step = max(1, -(-most // MOST_OF_A_KIND))
-        chosen += [(call, number) for number in range(1, most + 1, step)]
-    return chosen
-
-
-def traced(store: Store, folder: Path, call: str, fault: str) -> subprocess.CompletedProcess[bytes]:
-    inject = ["-e", f"trace={call}", "-e", f"inject={call}:{fault}"]
-    return subprocess.run(
-        ["strace", "-f", "-qq", "-o", folder / "trace", *inject, program_path(), *COMMAND],
-        env=store.environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        timeout=60,
-        check=False,
-    )
+    return faults.points(store, folder, COMMAND, calls.split(), most=MOST_OF_A_KIND)
 
 
 def nothing_is_left(store: Store, call: str, number: int) -> None:

@@ -4,15 +4,14 @@ a volume is empty or whole, and the next command finds everything in order."""
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 import requires
-from conftest import Store, program_path
+from conftest import Store
+from kit import faults
 
 import sandbox
 
@@ -58,11 +57,10 @@ def test_a_volume_is_empty_or_whole_whatever_fails(
         assert store.program("rm", "-v", *ids).returncode == 0
     copy(store.root, prepared)
 
-    for call, number in points(store, tmp_path, command):
+    for call, number in faults.points(store, tmp_path, command, SIDE_EFFECTS, most=MOST_OF_A_KIND):
         shutil.rmtree(store.root)
         copy(prepared, store.root)
-        inject = ["-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={number}"]
-        done = traced(store, tmp_path, inject, command)
+        done = faults.broken(store, tmp_path, command, call, f"{fault}:when={number}")
 
         said = done.stderr.decode(errors="replace")
         assert "Traceback" not in said, (call, number, said)
@@ -74,35 +72,6 @@ def test_a_volume_is_empty_or_whole_whatever_fails(
 def copy(source: Path, target: Path) -> None:
     # With hard links, which shutil does not keep.
     subprocess.run(["cp", "-a", str(source), str(target)], check=True)
-
-
-def points(store: Store, folder: Path, command: tuple[str, ...]) -> list[tuple[str, int]]:
-    """Calls and which of them: a few of each kind, spread over the command."""
-    traced(store, folder, ["-e", f"trace={','.join(SIDE_EFFECTS)}"], command)
-    made: Counter[str] = Counter()
-    for line in (folder / "trace").read_text(errors="replace").splitlines():
-        found = re.match(r"\d+ +(\w+)\(", line)
-        if found:
-            made[found[1]] += 1
-    return [
-        (call, number)
-        for call, most in sorted(made.items())
-        for number in range(1, most + 1, max(1, -(-most // MOST_OF_A_KIND)))
-    ]
-
-
-def traced(
-    store: Store, folder: Path, options: list[str], command: tuple[str, ...]
-) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        ["strace", "-f", "-qq", "-o", str(folder / "trace"), *options, program_path(), *command],
-        env=store.environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        timeout=60,
-        check=False,
-    )
 
 
 def is_in_order(store: Store, create: tuple[str, ...], about: tuple[object, ...]) -> None:

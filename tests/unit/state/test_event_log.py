@@ -220,3 +220,18 @@ def test_the_last_of_some_events_is_found(paths: Paths) -> None:
     assert last is not None
     assert (last.action, last.time_ns) == ("start", 7)
     assert eventlog.last_of(paths, ID, ("destroy",)) is None
+
+
+def test_the_last_event_is_found_in_the_old_file_and_behind_lines_that_mention_the_id(
+    paths: Paths,
+) -> None:
+    as_monitor(paths, "start", time_ns=7)
+    os.rename(paths.events, f"{paths.events}.1")
+    events.append(paths, "container", "die", OTHER, (("of", ID),))
+    with open(paths.events, "ab") as file:
+        file.write(f"\x1e9\tcontainer\tdie\t{ID}".encode())  # cut off
+
+    last = eventlog.last_of(paths, ID, ("start", "die"))
+
+    assert last is not None
+    assert (last.action, last.time_ns) == ("start", 7)
