@@ -86,7 +86,6 @@ class PackOptions:
     name: Array
     flags: int
     overlay: Array
-    left_out: Array
     max_bytes: int
     uids: IdRanges
     gids: IdRanges

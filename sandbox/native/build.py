@@ -114,7 +114,6 @@ struct pack_options {
     const char *name;
     int flags;
     const char *overlay;
-    const char *left_out;
     uint64_t max_bytes;
     const struct id_range *uids;
     const struct id_range *gids;

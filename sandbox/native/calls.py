@@ -15,7 +15,7 @@ from ._launch import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from ._launch import Fault as CFault
     from ._launch import IdRanges, StreamOptions, StreamSums
@@ -226,7 +226,6 @@ def pack(
     entry: bytes | None = None,
     name: bytes = b"",
     overlay: bytes = b"",
-    left_out: Iterable[bytes] = (),
     is_one_mount: bool = False,
     with_kernels: bool = True,
     with_holes: bool = False,
@@ -241,7 +240,7 @@ def pack(
     file, a link or a directory.  ``name`` is what it is called in the archive; a
     directory without a name (and only that) has no entry of its own, and the names
     below it have nothing in front.  ``overlay``, the prefix of overlayfs' attributes, makes it
-    a layer: overlayfs' marks become whiteouts.  ``left_out`` are paths below the directory.
+    a layer: overlayfs' marks become whiteouts.
     With ``is_one_mount`` mounts below it are not entered and show as empty places.
     ``with_holes`` keeps the holes of files, in GNU's format.
     Without ``with_kernels`` nor are file systems that the kernel makes up.  ``uids`` and
@@ -250,14 +249,11 @@ def pack(
     Raises `Fault`; ``out_fd`` holds no archive then.
     """
     options = ffi.new("struct pack_options *")
-    listed = b"".join(_whole(path) + b"\0" for path in left_out if path)
     kept = [ffi.new("char[]", _whole(text)) for text in (entry or b"", name, overlay)]
-    kept.append(ffi.new("char[]", listed))
     options.dir, options.out = dir_fd, out_fd
     options.entry = ffi.NULL if entry is None else kept[0]
     options.name = kept[1]
     options.overlay = kept[2] if overlay else ffi.NULL
-    options.left_out = kept[3]
     options.flags = lib.PACK_ONE_MOUNT * is_one_mount | lib.PACK_NO_KERNEL * (not with_kernels)
     options.flags |= lib.PACK_SPARSE * with_holes
     ranges = _ranges(uids), _ranges(gids)

@@ -76,7 +76,6 @@ struct pack {
     size_t order_len, order_room;
     char *batch, *listed, *value; /* BATCH_BYTES, XATTR_LIST_MAX + 1, XATTR_SIZE_MAX */
     struct links links;
-    size_t root_len; /* of what is in front of every name, with its slash */
     char path[PATH_MAX];
     size_t path_len;
 };
@@ -122,16 +121,6 @@ static int set_path(struct pack *p, size_t parent_len, const char *prefix, const
     sprintf(p->path + parent_len + slash, "%s%s", prefix, name);
     p->path_len = len;
     return 0;
-}
-
-static bool is_left_out(const struct pack *p)
-{
-    const char *path = p->path + p->root_len;
-
-    for (const char *each = p->options->left_out; each && *each; each += strlen(each) + 1)
-        if (!strcmp(each, path))
-            return true;
-    return false;
 }
 
 static int by_bytes(const void *left, const void *right, void *names)
@@ -663,7 +652,7 @@ static int pack_next(struct pack *p)
         return pop(p);
     name = p->names + p->order[level->next++];
     error = set_path(p, level->path_len, "", name);
-    if (error || is_left_out(p))
+    if (error)
         return error;
     /* push moves the levels, add_name the names. */
     return pack_entry(p, level->fd, level->path_len, name);
@@ -676,7 +665,6 @@ static int pack_root(struct pack *p)
 
     if (error)
         return error;
-    p->root_len = p->path_len + (p->path_len > 0);
     if (options->entry)
         return pack_entry(p, options->dir, 0, options->entry);
     handle = openat(options->dir, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);

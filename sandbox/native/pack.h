@@ -27,8 +27,6 @@ struct pack_options {
     /* What the names of overlay's own attributes begin with ("trusted.overlay."): its marks become
      * a layer's whiteouts.  NULL: a plain tree. */
     const char *overlay;
-    const char
-        *left_out;      /* paths below the directory, each with a NUL, at the end one more; NULL */
     uint64_t max_bytes; /* of the archive */
     const struct id_range *uids, *gids;
     uint32_t uid_count, gid_count; /* 0: ids are the tree's */

@@ -20,7 +20,6 @@ int main(int argc, char **argv)
             .out = STDOUT_FILENO,
             .name = ".",
             .overlay = strcmp(argv[1], "-") != 0 ? argv[1] : NULL,
-            .left_out = "left/out\0",
             .max_bytes = 1u << 30,
         };
         struct progress progress = {0};

@@ -193,16 +193,6 @@ def test_sockets_are_left_out_and_counted(tree: Path, tmp_path: Path) -> None:
     assert (done.entries, done.passed_over) == (0, 1)
 
 
-def test_paths_can_be_left_out(tree: Path, tmp_path: Path) -> None:
-    for name in ("etc/hosts", "etc/passwd", "dev/null", "hosts"):
-        (tree / name).parent.mkdir(exist_ok=True)
-        (tree / name).touch()
-
-    archive = pack(tree, left_out=(b"etc/hosts", b"dev"), name=b".")
-
-    assert names(archive, tmp_path) == [".", "./etc", "./etc/passwd", "./hosts"]
-
-
 def test_marks_of_overlayfs_become_whiteouts(tree: Path, tmp_path: Path) -> None:
     os.mknod(tree / "gone", stat.S_IFCHR, 0)
     (tree / "new").mkdir()
