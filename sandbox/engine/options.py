@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MINIMUM_MEMORY = 6 << 20
 DEFAULT_PIDS_LIMIT = 2048
 DEFAULT_SHM_SIZE = 64 << 20
+MOST_DIGITS = 9  # of a number of restarts
 _RESTART_POLICIES: dict[str, RestartPolicy] = {
     "": "no",
     "no": "no",
@@ -299,7 +300,7 @@ def restart_policy(text: str) -> tuple[RestartPolicy, int]:
     if policy is None:
         raise UsageError(f"invalid restart policy '{name}'")
     digits = most.removeprefix("-")
-    if most and not (digits.isascii() and digits.isdigit()):
+    if most and not (digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS):
         raise UsageError("invalid restart policy format: maximum retry count must be an integer")
     count = int(most or "0")
     if count and policy != "on-failure":

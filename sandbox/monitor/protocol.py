@@ -55,12 +55,10 @@ def resize(rows: int, columns: int) -> bytes:
     return b"resize %d %d\n" % (rows, columns)
 
 
-# By policy, as in the plan's operation "restart".
-RESTART_POLICIES = ("no", "on-failure", "always", "unless-stopped")
-
-
 def restart(policy: str, most: int) -> bytes:
     """Another restart policy, for the end of the present run; ``most`` 0 is no bound."""
+    from ..native.plan import RESTART_POLICIES  # the only word that needs it
+
     return b"restart %d %d\n" % (RESTART_POLICIES.index(policy), most)
 
 

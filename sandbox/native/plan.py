@@ -60,7 +60,7 @@ OPS: dict[str, tuple[int, str, tuple[str, ...]]] = {
     # what the monitor becomes when all is over and the launcher is not there to know
     # (removes an --rm container)
     "exit_command": (11, "vv", ("argv", "env")),
-    # policy: 0 no, 1 on-failure, 2 always, 3 unless-stopped; most restarts, 0 for no bound
+    # policy: a place in RESTART_POLICIES; most restarts, 0 for no bound
     "restart": (12, "ii", ("policy", "max")),
     # a file system image for the writable layer, mounted through a loop device; its folders
     # "upper" and "work" take the place of root_overlay's when those are empty
@@ -140,6 +140,8 @@ OPS: dict[str, tuple[int, str, tuple[str, ...]]] = {
     # sched affinity is the cpuset's; nice value for setpriority
     "nice": (128, "i", ("value",)),
 }
+
+RESTART_POLICIES = ("no", "on-failure", "always", "unless-stopped")  # by number
 
 STDIO_TTY = 1  # a pty instead of pipes
 STDIO_STDIN = 2  # stdin is open; without it the container reads /dev/null

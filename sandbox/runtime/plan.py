@@ -20,6 +20,7 @@ from ..native.plan import (
     OVERLAY_HOST_ROOT,
     OVERLAY_IDMAPPED,
     OVERLAY_VOLATILE,
+    RESTART_POLICIES,
     STDIO_STDIN,
     STDIO_STDIN_ONCE,
     STDIO_TTY,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 DEFAULT_UMASK = 0o022
 
-_RESTART_POLICIES = {"no": 0, "on-failure": 1, "always": 2, "unless-stopped": 3}
 _DEV = Mount(
     destination="/dev",
     type="tmpfs",
@@ -113,7 +113,8 @@ def monitor_ops(linux: Linux, launch: LaunchSettings) -> list[Op]:
     if launch.exit_command is not None:
         ops.append(op("exit_command", launch.exit_command.argv, launch.exit_command.env))
     if launch.restart is not None and launch.restart.policy != "no":
-        ops.append(op("restart", _RESTART_POLICIES[launch.restart.policy], launch.restart.max))
+        policy = RESTART_POLICIES.index(launch.restart.policy)
+        ops.append(op("restart", policy, launch.restart.max))
     health = launch.health
     if health is not None:
         times = (health.start_period_ms, health.start_interval_ms)

@@ -81,6 +81,10 @@ def test_a_kept_plan_is_not_taken_for_another_policy(busybox: Store) -> None:
             "on-failure:x",
             "invalid restart policy format: maximum retry count must be an integer",
         ),
+        (
+            "on-failure:" + "9" * 5000,
+            "invalid restart policy format: maximum retry count must be an integer",
+        ),
         ("always:3", "maximum retry count cannot be used with restart policy 'always'"),
         ("on-failure:-1", "maximum retry count cannot be negative"),
     ],
