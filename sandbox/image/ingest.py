@@ -199,13 +199,14 @@ class _Ingest:
         # Copy and unpack what the store does not have, all of it verified.  A DiffID that
         # nobody stated is empty.
         with ThreadPoolExecutor(self._threads) as pool:
-            waiting = [
-                pool.submit(self._stage, number, layer, diff_id, chain)
-                for number, (layer, diff_id, chain) in enumerate(
-                    zip(layers, diff_ids, _chain_ids(diff_ids), strict=True)
-                )
-            ]
+            # From the first one on: an interruption finds them at work.
             try:
+                waiting = [
+                    pool.submit(self._stage, number, layer, diff_id, chain)
+                    for number, (layer, diff_id, chain) in enumerate(
+                        zip(layers, diff_ids, _chain_ids(diff_ids), strict=True)
+                    )
+                ]
                 staged = tuple([work.result() for work in waiting])
             except BaseException:
                 self._is_cancelled = True

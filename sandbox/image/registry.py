@@ -25,7 +25,7 @@ import os
 import socket
 import ssl
 import time
-from threading import Lock
+from threading import Event, Lock
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -216,7 +216,7 @@ class Answer:
             return self._response.readinto(buffer)
         except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
             # ValueError, AttributeError: somebody else has cut it off.
-            raise _lost("GET", self.url, error, self._web.settings) from error
+            raise self._web.lost("GET", self.url, error) from error
 
     def content(self, limit: int, what: str) -> bytes:
         """All of it, if it is not longer than ``limit``."""
@@ -237,11 +237,7 @@ class Answer:
 
     def cut(self) -> None:
         """End it from another thread, which wakes whoever reads."""
-        try:
-            if self._connection.sock is not None:
-                self._connection.sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # it has ended by itself
+        _shut(self._connection)
 
     def close(self) -> None:
         """Give the connection back, or end it."""
@@ -257,7 +253,7 @@ class Answer:
             self._web.keep(self._origin, self._connection)
         else:
             response.close()
-            self._connection.close()
+            self._web.drop(self._connection)
 
 
 class Web:
@@ -266,8 +262,30 @@ class Web:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._idle: dict[Origin, list[http.client.HTTPConnection]] = {}
+        self._busy: set[http.client.HTTPConnection] = set()
+        self._cut = Event()
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._lock = Lock()
+
+    def cut(self) -> None:
+        """End, from another thread, what is under way, and begin nothing more.
+
+        Wakes who waits for an answer as well as who reads one.
+        """
+        with self._lock:
+            self._cut.set()
+            for connection in self._busy:
+                _shut(connection)
+
+    def wait(self, seconds: float) -> None:
+        """Wait before another attempt; not longer than until the cut."""
+        self._cut.wait(seconds)
+
+    def lost(self, method: str, url: str, error: Exception) -> RegistryError:
+        """What to say of a connection that broke."""
+        if self._cut.is_set():
+            return _interrupted(method, url)
+        return _lost(method, url, error, self.settings)
 
     def close(self) -> None:
         """End what is kept open."""
@@ -280,7 +298,14 @@ class Web:
     def keep(self, origin: Origin, connection: http.client.HTTPConnection) -> None:
         """Keep a connection for the next request."""
         with self._lock:
+            self._busy.discard(connection)
             self._idle.setdefault(origin, []).append(connection)
+
+    def drop(self, connection: http.client.HTTPConnection) -> None:
+        """End a connection."""
+        with self._lock:
+            self._busy.discard(connection)
+        connection.close()
 
     def ask(
         self,
@@ -322,6 +347,12 @@ class Web:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if headers.get("Content-Length") == "0":
             body = None
+        with self._lock:
+            self._busy.add(connection)
+            is_cut = self._cut.is_set()
+        if is_cut:
+            self.drop(connection)
+            raise _interrupted(method, url)
         try:
             try:
                 connection.request(method, target, body=body, headers=dict(headers))
@@ -330,11 +361,12 @@ class Web:
                 if body is None:
                     raise
             response = connection.getresponse()
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            connection.close()
-            raise _lost(method, url, error, self.settings) from error
+        except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
+            # AttributeError: somebody else has cut it off.
+            self.drop(connection)
+            raise self.lost(method, url, error) from error
         except BaseException:
-            connection.close()
+            self.drop(connection)
             raise
         return Answer(self, origin, connection, response, method, url)
 
@@ -438,6 +470,10 @@ class Registry:
 
     def __exit__(self, *_failure: object) -> None:
         self._web.close()
+
+    def cut(self) -> None:
+        """End, from another thread, what is under way here; nothing more can be asked."""
+        self._web.cut()
 
     # -- requests
 
@@ -583,7 +619,7 @@ class Registry:
 
     def pause(self, attempt: int, asked: str = "") -> None:
         """Wait before another attempt."""
-        time.sleep(self.wait_s(attempt, asked))
+        self._web.wait(self.wait_s(attempt, asked))
 
     # -- within
 
@@ -848,6 +884,18 @@ def _shown(url: str) -> str:
 
 def _doing(method: str, url: str) -> str:
     return f'{method.capitalize()} "{_shown(url)}"'
+
+
+def _shut(connection: http.client.HTTPConnection) -> None:
+    try:
+        if connection.sock is not None:
+            connection.sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # it has ended by itself
+
+
+def _interrupted(method: str, url: str) -> RegistryError:
+    return RegistryError(f"{_doing(method, url)}: interrupted")
 
 
 def _lost(method: str, url: str, error: Exception, settings: Settings) -> RegistryError:

@@ -327,6 +327,7 @@ class _Pull:
             self._is_cancelled = True
             for part in self._parts:
                 part.leave()
+        self._registry.cut()
 
     def _open(self, item: descriptors.Descriptor) -> Part:
         # A blob of another image; a layer without its blob, or on another base.
@@ -442,6 +443,9 @@ class _RemotePart(Part):
             try:
                 if self._answer is None:
                     self._answer = self._opened()
+                    # Who left before that had nothing to cut.
+                    if self._left.is_set():
+                        raise _NobodyReads
                 want = min(len(self._buffer), self.size - self._at)
                 count = self._answer.read_into(self._buffer[:want])
                 if not count:
@@ -528,11 +532,12 @@ def push(
             for layer in {layer.digest: layer for layer in image.layer_records}.values()
         ]
         with ThreadPoolExecutor(PUSH_THREADS) as pool:
-            waiting = [pool.submit(each) for each in work]
+            # From the first one on: an interruption finds them at work.
             try:
-                for done in waiting:
+                for done in [pool.submit(each) for each in work]:
                     done.result()
             except BaseException:
+                registry.cut()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
         _push_blob(store, registry, image.id, image.config_size, (), _quiet)

@@ -277,6 +277,13 @@ def stall(handler: Handler, _request: Request, content: bytes) -> bool:
     return True
 
 
+def silent(handler: Handler, _request: Request, _content: bytes) -> bool:
+    """Take the request, and never answer."""
+    handler.server.released.wait(60)
+    handler.close_connection = True
+    return True
+
+
 def status(number: int, code: str, message: str, *, times: int = 1 << 30, **headers: str) -> Fault:
     left = [times]
 

@@ -148,12 +148,13 @@ def test_login_and_logout(own_configuration: None, store: Store, tmp_path: Path)
     assert err == "Must provide --username with --password-stdin\n"
 
 
+@pytest.mark.parametrize("fault", [registries.stall, registries.silent])
 def test_an_interrupted_pull_ends_at_once_and_leaves_nothing(
-    own_configuration: None, store: Store
+    own_configuration: None, store: Store, fault: registries.Fault
 ) -> None:
     fake = registries.Fake(archives.small(filler=3_000_000))
     layer = f"/blobs/{registries.digest(fake.parts.layers[0])}"
-    fake.faults = {layer: registries.stall}
+    fake.faults = {layer: fault}
     with registries.serving(fake) as server:
         process = subprocess.Popen(
             [program_path(), "pull", "-q", f"{server.host}/image:1"], env=store.environ
