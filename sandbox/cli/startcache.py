@@ -1,7 +1,7 @@
 """Write the launcher's cache of compiled modules, ``sandbox/start.cache``.
 
-The launcher (``sandbox-python``) reads it and draws its format; it asks for this module
-only when a command has imported something that the file does not hold.
+``start`` reads it and draws its format; it asks for this module only when a command has
+imported something that the file does not hold.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
 
-    Index = dict[str, tuple[str, bool, int, int, int, int]]
+    from .start import Index
 
 PACKAGES = ("cgroups", "netns", "sandbox")
 MAX_BYTES = 16 << 20

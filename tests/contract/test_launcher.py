@@ -29,7 +29,8 @@ def packages(folder: Path) -> None:
     for package in ("sandbox", "sandbox/cli"):
         (folder / package / "__init__.py").touch()
     (folder / "sandbox" / "cli" / "main.py").write_text(PROGRAM)
-    shutil.copy(ROOT / "sandbox" / "cli" / "startcache.py", folder / "sandbox" / "cli")
+    for module in ("start.py", "startcache.py"):
+        shutil.copy(ROOT / "sandbox" / "cli" / module, folder / "sandbox" / "cli")
 
 
 def installed(prefix: Path, *, library: str = f"lib/{PYTHON}/site-packages") -> Path:
