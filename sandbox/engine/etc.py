@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import UsageError
-from ..state.document import read_bytes, replace_bytes
+from ..state.document import create_bytes, read_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ def make_folder(path: str, mode: int) -> None:
 
 
 def write(folder: str, options: RunOptions, hostname: str) -> None:
-    """Write ``hosts``, ``hostname`` and ``resolv.conf`` into the container's folder."""
+    """Write ``hosts``, ``hostname`` and ``resolv.conf`` into a new container's folder."""
     for name, text in (
         (HOSTNAME, hostname + "\n"),
         (HOSTS, hosts_text(options, hostname)),
         (RESOLV_CONF, resolv_text(options)),
     ):
-        replace_bytes(f"{folder}/{name}", text.encode(), mode=0o644)
+        create_bytes(f"{folder}/{name}", text.encode(), mode=0o644)
 
 
 def hosts_text(options: RunOptions, hostname: str) -> str:

@@ -221,24 +221,28 @@ def empty(folder: str) -> None:
     """
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        names_here = [name for name in os.listdir(fd) if name not in ("lock", "launch")]
+        for name in os.listdir(fd):
+            if name not in ("lock", "launch"):
+                _delete_in(fd, name)
     finally:
         os.close(fd)
-    for name in names_here:
-        delete_tree(folder, name)
 
 
 def delete_tree(parent: str, name: str) -> None:
     """Delete a tree in one of the engine's own folders; it may be gone, or going."""
     fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if not tree.remove_small(fd, name):
-            # Loading the native module costs milliseconds: for large trees only.
-            from ..layer.unpack import remove_tree
-
-            remove_tree(fd, name)
+        _delete_in(fd, name)
     finally:
         os.close(fd)
+
+
+def _delete_in(fd: int, name: str) -> None:
+    if not tree.remove_small(fd, name):
+        # Loading the native module costs milliseconds: for large trees only.
+        from ..layer.unpack import remove_tree
+
+        remove_tree(fd, name)
 
 
 def _let_go_on(paths: Paths, container_id: str) -> None:

@@ -53,33 +53,53 @@ def replace_bytes(path: str, data: bytes, *, durable: bool = False, mode: int = 
     """The same for bytes; with ``durable`` they survive a power cut from here on."""
     temporary = f"{path}.{os.getpid()}.new"
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    except FileExistsError:
-        # A predecessor with this process id died here.
-        os.unlink(temporary)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
         try:
-            if mode != 0o600:
-                os.fchmod(fd, mode)  # whatever the caller's umask made of it
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            if durable:
-                os.fsync(fd)
-        finally:
-            os.close(fd)
+            _create(temporary, data, durable=durable, mode=mode)
+        except FileExistsError:
+            # A predecessor with this process id died here.
+            os.unlink(temporary)
+            _create(temporary, data, durable=durable, mode=mode)
         os.rename(temporary, path)
     except OSError as error:
         try:
             os.unlink(temporary)
         except FileNotFoundError:
             pass
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreFull(path) from error
+        _refuse_full(error, path)
         raise
     if durable:
         sync_folder(os.path.dirname(path))
+
+
+def create_bytes(path: str, data: bytes, *, mode: int = 0o600) -> None:
+    """Make a file in a new folder, into which nobody looks yet and which goes if this fails.
+
+    Raises `StoreFull` or `OSError`.
+    """
+    try:
+        _create(path, data, durable=False, mode=mode)
+    except OSError as error:
+        _refuse_full(error, path)
+        raise
+
+
+def _create(path: str, data: bytes, *, durable: bool, mode: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        if mode != 0o600:
+            os.fchmod(fd, mode)  # whatever the caller's umask made of it
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _refuse_full(error: OSError, path: str) -> None:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise StoreFull(path) from error
 
 
 def sync_folder(path: str) -> None:
