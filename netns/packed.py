@@ -13,14 +13,16 @@ import _socket
 from _struct import Struct
 
 from netns import model
-from netns.errors import LinkNotFound
+from netns.errors import InvalidValue, LinkNotFound
 from netns.netlink import refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-RTM_NEWLINK, RTM_GETLINK, RTM_SETLINK, RTM_NEWADDR, RTM_NEWROUTE = 16, 18, 19, 20, 24
+    from netns.model import Endpoint
+
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_NEWADDR, RTM_NEWROUTE = 16, 17, 18, 20, 24
 NLM_F_REQUEST, NLM_F_ACK = 1, 4
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 _NLMSG_ERROR = 2
@@ -31,13 +33,14 @@ IFA_F_NODAD = 2
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
 _IFLA_NET_NS_FD = 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
-_IFLA_PROTINFO, _IFLA_BRPORT_MODE, _NESTED = 12, 4, 0x8000
+_IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 4, 5
+_IFLA_BRPORT_MODE, _NESTED = 4, 0x8000
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 NFT_MSG_GETSETELEM = 10 << 8 | 13  # subsystem and message
 _NFPROTO_INET = 1
 _NFTA_SET_ELEM_LIST_TABLE, _NFTA_SET_ELEM_LIST_SET, _NFTA_SET_ELEM_LIST_ELEMENTS = 1, 2, 3
 _NFTA_LIST_ELEM, _NFTA_SET_ELEM_KEY, _NFTA_DATA_VALUE = 1, 1, 1
-_RTA_OIF, _RTA_GATEWAY = 4, 5
+_RTA_GATEWAY = 5
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNICAST = 254, 4, 0, 1
 
 _HEADER = Struct("=IHHII")  # length, type, flags, sequence number, port
@@ -50,12 +53,106 @@ _NUMBER = Struct("=I")
 _ERRNO = Struct("=i")
 
 
-def veth(name: str, *, peer: str, peer_namespace: int, mac: str, mtu: int) -> bytes:
-    """Make a pair, its peer in the namespace of that descriptor; both ends are down."""
+def plumbing(endpoint: Endpoint, bridge: int) -> tuple[bytes, bytes, bytes]:
+    """Everything that makes an endpoint of a bridge: messages in a row, three rows of them.
+
+    ``bridge`` is its index.  The first row is for the host's namespace: the first message makes
+    the pair, and its last four bytes take the descriptor of the other namespace, in the machine's
+    byte order; before the others is the time for `settings.harden_link`.  The second row is for
+    the other namespace: addresses, link up, routes; an address on the link 0 is one of the link
+    ``endpoint.name``, whose index is known when it is there.  The third row is for the host's
+    again, when all is done: questions that make the kernel look at its links at once.
+
+    An endpoint without an MTU has the kernel's, which the bridge follows.
+    """
+    made = [message for _, message in make(endpoint, bridge)]
+    plumbed = [message for _, message in plumb(endpoint)]
+    settled = [message for _, message in settle(endpoint, bridge)]
+    return b"".join(made), b"".join(plumbed), b"".join(settled)
+
+
+def make(
+    endpoint: Endpoint, bridge: int, *, namespace: int = 0, mtu: int = 0
+) -> tuple[tuple[str, bytes], ...]:
+    """Messages in the host's namespace, with what each does.
+
+    ``namespace`` is the descriptor of the other one, ``mtu`` that of an endpoint without.
+    """
+    check(endpoint)
+    pair = veth(
+        endpoint.link,
+        peer=endpoint.name,
+        peer_namespace=namespace,
+        mac=model.checked_mac(endpoint.mac or model.mac_of(endpoint.addresses[0])),
+        mtu=endpoint.mtu or mtu,
+        master=bridge,
+    )
+    return (
+        (f"make veth {endpoint.link} with {endpoint.name}", pair),
+        (f"bring up link {endpoint.link}", up(endpoint.link, hairpin=endpoint.hairpin)),
+    )
+
+
+def plumb(endpoint: Endpoint, index: int = 0) -> tuple[tuple[str, bytes], ...]:
+    """Messages in the other namespace; ``index`` is that of the link there."""
+    name = endpoint.name
+    return (
+        *((f"give {name} the address {each}", address(index, each)) for each in endpoint.addresses),
+        (f"bring up link {name}", up(name)),
+        *(
+            (f"add the route to default by {each.gateway}", default_route(each.gateway))
+            for each in endpoint.routes
+        ),
+    )
+
+
+def settle(endpoint: Endpoint, bridge: int) -> tuple[tuple[str, bytes], ...]:
+    """Questions in the host's namespace.
+
+    A port forwards when the kernel's link watch has seen its other end come up, at its leisure; a
+    question about the link makes it look now (from 6.8 on).  Without that the container's first
+    packets are lost, and the next is tried a second later.
+    """
+    return (
+        (f"look up link {endpoint.link}", look_up(endpoint.link)),
+        ("look up its bridge", look_up(bridge)),
+    )
+
+
+def check(endpoint: Endpoint) -> None:
+    """Raise InvalidValue for an endpoint that cannot be meant."""
+    model.checked_link_name(endpoint.link)
+    model.checked_link_name(endpoint.name)
+    if not endpoint.addresses:
+        raise InvalidValue("endpoint", endpoint.link, "it has no address")
+    for each in endpoint.addresses:
+        if "/" not in each:
+            raise InvalidValue("address", each, "its prefix is missing")
+        model.packed_address(each)
+    for route in endpoint.routes:
+        if (
+            route.destination != "default"
+            or not route.gateway
+            or route.link not in {"", endpoint.name}
+        ):
+            reason = "an endpoint has default routes by gateways alone; for others open a Netlink"
+            raise InvalidValue("route", route.destination, reason)
+        model.packed_address(route.gateway)
+
+
+def veth(
+    name: str, *, peer: str, peer_namespace: int, mac: str, mtu: int = 0, master: int = 0
+) -> bytes:
+    """Make a pair, its peer in the namespace of that descriptor; both ends are down.
+
+    The descriptor is the end of the message.  ``master`` is the bridge that the end here becomes a
+    port of; 0, like an ``mtu`` of 0, is left to the kernel.
+    """
+    size = _number(_IFLA_MTU, mtu) if mtu else b""
     other = _LINK.pack(0, 0, 0, 0, 0) + (
         _text(_IFLA_IFNAME, peer)
         + _attribute(_IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
-        + _number(_IFLA_MTU, mtu)
+        + size
         + _number(_IFLA_NET_NS_FD, peer_namespace)
     )
     info = _text(_IFLA_INFO_KIND, "veth") + _attribute(
@@ -66,22 +163,26 @@ def veth(name: str, *, peer: str, peer_namespace: int, mac: str, mtu: int) -> by
         NLM_F_CREATE | NLM_F_EXCL,
         _LINK.pack(0, 0, 0, 0, 0)
         + _text(_IFLA_IFNAME, name)
-        + _number(_IFLA_MTU, mtu)
+        + size
+        + (_number(_IFLA_MASTER, master) if master else b"")
         + _attribute(_IFLA_LINKINFO, info),
     )
 
 
-def up(index: int, *, master: int = 0) -> bytes:
-    """Bring a link up, as a port of the bridge with the index ``master`` if that is not 0."""
-    body = _LINK.pack(0, 0, index, IFF_UP, IFF_UP)
-    return _message(RTM_NEWLINK, 0, body + (_number(_IFLA_MASTER, master) if master else b""))
+def up(name: str, *, hairpin: bool = False) -> bytes:
+    """Bring a link up; with ``hairpin``, frames leave by the bridge port that they came in by."""
+    body = _LINK.pack(0, 0, 0, IFF_UP, IFF_UP) + _text(_IFLA_IFNAME, name)
+    if hairpin:
+        port = _text(_IFLA_INFO_SLAVE_KIND, "bridge") + _attribute(
+            _IFLA_INFO_SLAVE_DATA, _attribute(_IFLA_BRPORT_MODE, b"\1")
+        )
+        body += _attribute(_IFLA_LINKINFO, port)
+    return _message(RTM_NEWLINK, 0, body)
 
 
-def hairpin(index: int) -> bytes:
-    """Let frames leave by the bridge port that they came in by."""
-    mode = _attribute(_IFLA_BRPORT_MODE, b"\1")
-    body = _LINK.pack(_socket.AF_BRIDGE, 0, index, 0, 0)
-    return _message(RTM_SETLINK, 0, body + _nested(_IFLA_PROTINFO, mode))
+def remove(name: str) -> bytes:
+    """Remove a link, and the other one of a pair with it; ENODEV if there is none."""
+    return _message(RTM_DELLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, name))
 
 
 def address(index: int, text: str) -> bytes:
@@ -97,8 +198,8 @@ def address(index: int, text: str) -> bytes:
     )
 
 
-def default_route(index: int, gateway: str) -> bytes:
-    """Send what has no other route to the gateway, by a link."""
+def default_route(gateway: str) -> bytes:
+    """Send what has no other route to the gateway, by the link that reaches it."""
     family, packed, _ = _parsed(gateway)
     return _message(
         RTM_NEWROUTE,
@@ -107,14 +208,15 @@ def default_route(index: int, gateway: str) -> bytes:
             *(family, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_STATIC),
             *(_RT_SCOPE_UNIVERSE, _RTN_UNICAST, 0),
         )
-        + _attribute(_RTA_GATEWAY, packed)
-        + _number(_RTA_OIF, index),
+        + _attribute(_RTA_GATEWAY, packed),
     )
 
 
-def look_up(name: str) -> bytes:
-    """Ask for a link by its name; the kernel's link watch is up to date afterwards (from 6.8)."""
-    return _message(RTM_GETLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, name))
+def look_up(link: str | int) -> bytes:
+    """Ask for a link by its name or index; the link watch is up to date afterwards (from 6.8)."""
+    if isinstance(link, int):
+        return _message(RTM_GETLINK, 0, _LINK.pack(0, 0, link, 0, 0))
+    return _message(RTM_GETLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, link))
 
 
 def link_in_set(table: str, set_: str, link: str) -> bytes:

@@ -41,6 +41,7 @@ _AT_ONCE_S = 0.001
 _ANSWER_S = 10.0  # a monitor that takes longer is stuck: stopped, or swapped out for good
 _KILLED_S = 1.0
 _LOCK_FD = 5  # of every monitor: see native/launch.h
+_RIGHTS_MAX = 253  # descriptors of one message, the kernel's bound
 _FIRST_FREE = 10  # above every descriptor that the monitor is given
 
 # The sealed copy of the monitor's executable, made once a process, by path; and the monitors
@@ -137,13 +138,27 @@ class Launch:
         """Readable when the monitor has something to say."""
         return _open(self._socket).fileno()
 
-    def send_plan(self, plan: bytes) -> None:
-        """Give the waiting monitor its plan."""
+    def send_plan(self, plan: bytes, fds: tuple[int, ...] = ()) -> None:
+        """Give the waiting monitor its plan.
+
+        ``fds`` are descriptors that the monitor holds open until it ends, over
+        restarts too: what is reserved by being open.  No process of the
+        container has them.  They are not closed here.
+        """
+        if fds:
+            from ..native.plan import op, with_settings  # containers with published ports alone
+
+            plan = with_settings(plan, (op("keep", len(fds)),))
         try:
+            # Before the plan is whole: the monitor does not wait for them.
+            for start in range(0, len(fds), _RIGHTS_MAX):
+                some = fds[start : start + _RIGHTS_MAX]
+                rights = [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(some)}i", *some))]
+                _open(self._socket).sendmsg([b"\0"], rights, MSG_NOSIGNAL)
             view = memoryview(plan)
             while view:
                 view = view[os.write(self._feed, view) :]
-        except BrokenPipeError as error:
+        except (BrokenPipeError, ConnectionResetError) as error:
             raise MonitorLost(f"the monitor of {self.run_dir} did not take its plan") from error
         finally:
             self._close_feed()

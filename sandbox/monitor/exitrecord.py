@@ -346,6 +346,8 @@ _STEPS = {
     "exec": "execute",
     "cgroup_namespace": "make the cgroup namespace",
     "nice": "set the nice value",
+    "endpoint": "make the network link",
+    "network": "set up the network link",
 }
 
 

@@ -23,6 +23,7 @@ LAUNCH_SOURCES = (
     "prepare.c",
     "disk.c",
     "namespaces.c",
+    "network.c",
     "targets.c",
     "root.c",
     "overlay.c",

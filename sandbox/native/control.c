@@ -61,6 +61,36 @@ int control_listen(struct control *control, int run_fd, struct error_record *err
     return 0;
 }
 
+#define RIGHTS_MAX 253 /* descriptors of one message, the kernel's bound */
+
+/* They were sent before the plan was whole, so they are there.  Nobody has to know their numbers:
+ * they are closed by the end of the process, and by the clone of any other (launch.c). */
+int control_keep(struct control *control, int64_t count, struct error_record *error)
+{
+    _Alignas(struct cmsghdr) char rights[CMSG_SPACE(RIGHTS_MAX * sizeof(int))];
+    while (count > 0) {
+        char byte;
+        struct iovec part = {.iov_base = &byte, .iov_len = 1};
+        struct msghdr message = {.msg_iov = &part,
+                                 .msg_iovlen = 1,
+                                 .msg_control = rights,
+                                 .msg_controllen = sizeof(rights)};
+        ssize_t n = recvmsg(control->peers[LAUNCHER].fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+        struct cmsghdr *given = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return fail(error, NULL, errno, "recvmsg", "descriptors to keep");
+        /* Cut where this process may have no more open. */
+        if (message.msg_flags & MSG_CTRUNC)
+            return fail(error, NULL, EMFILE, "recvmsg", "descriptors to keep");
+        if (given == NULL || given->cmsg_level != SOL_SOCKET || given->cmsg_type != SCM_RIGHTS)
+            return fail(error, NULL, EBADF, "recvmsg", "descriptors to keep");
+        count -= (int64_t)((given->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    }
+    return 0;
+}
+
 void control_watch(struct control *control, struct pollset *set)
 {
     control->slot = pollset_add(set, control->listening, POLLIN);

@@ -59,6 +59,8 @@ struct control {
 void control_start(struct control *control, int fd);
 
 /* Make <run>/control; run_fd is the folder. */
+/* Hold open so many descriptors that wait in the launch socket, as long as this process lives. */
+int control_keep(struct control *control, int64_t count, struct error_record *error);
 int control_listen(struct control *control, int run_fd, struct error_record *error);
 
 void control_watch(struct control *control, struct pollset *set);

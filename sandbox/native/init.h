@@ -22,11 +22,14 @@ struct init {
 
     /* made by the monitor (prepare.c) */
     int stdio[3];
-    int sync_fd;    /* a byte arrives when the id maps are written; -1 without a user namespace */
+    int sync_fd;    /* a byte arrives when the id maps are written, and one when the links of the
+                       endpoints are made; -1 where neither is waited for */
     int error_fd;   /* the write end */
     int console_fd; /* init's end of the console socket, or -1 */
     int disk_fd;    /* the disk image's root, detached, or -1 */
     int user_fd;    /* a user namespace with the plan's id maps, for id-mapped mounts, or -1 */
+    int wire_fd;    /* with endpoints: a netlink socket of the host's network, or -1 */
+    int sysctl_fd;  /* likewise /proc/sys/net, which shows the network of who looks */
     int join_fds[MAX_JOINS];
     int tasks_fds[MAX_CGROUPS]; /* "tasks" of v1 groups; cgroup.procs of v2 when clone3 could not */
     int *sources;               /* by operation: the tree that the monitor cloned, or -1 */
@@ -78,12 +81,21 @@ int do_domainname(struct init *init, struct op *op);
 int do_loopback_up(struct init *init, struct op *op);
 int do_keyring(struct init *init, struct op *op);
 
+/* launch.c */
+void wait_for_monitor(struct init *init);
+
 /* prepare.c: the monitor's side before clone */
 int prepare(const struct plan *plan, struct settings *settings, struct init *init,
             struct error_record *error);
 void prepare_undo(struct init *init);
 void prepare_kept(struct init *init);
 int read_start_time(int process_fd, uint64_t *start_time);
+
+/* network.c */
+int network_prepare(const struct settings *settings, struct init *init, struct error_record *error);
+int network_make(const struct settings *settings, const struct init *init, pid_t pid,
+                 struct error_record *error);
+int do_network(struct init *init, struct op *op);
 
 /* disk.c */
 int disk_mount(const struct settings *settings, struct error_record *error);

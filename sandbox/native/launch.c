@@ -12,6 +12,8 @@
  *                     devpts before console, proc before sysctl spares a private procfs
  *   mask              before or after the pivot; its file source is taken from the host before
  *   pivot             host paths (bind) are gone after it; so are nodes in a user namespace
+ *   network           where the mounts are done: it waits for the monitor's part of it; sysctls of
+ *                     its links come after
  *   root_readonly, sysctl, hostname, rlimit, oom_score_adj ...
  *   workdir           before ids, for docker's meaning: root makes and enters the folder
  *   seccomp           without no_new_privileges: before ids and capabilities
@@ -65,6 +67,7 @@ static operation *const OPERATIONS[] = {
     [OP_EXEC - FIRST_INIT_OP] = do_exec,
     [OP_CGROUP_NAMESPACE - FIRST_INIT_OP] = do_cgroup_namespace,
     [OP_NICE - FIRST_INIT_OP] = do_nice,
+    [OP_NETWORK - FIRST_INIT_OP] = do_network,
 };
 
 /* ---- init ---- */
@@ -157,20 +160,17 @@ static bool monitor_is_gone(const struct init *init)
     return poll(&end, 1, 0) > 0 && (end.revents & POLLERR) != 0;
 }
 
-static int wait_for_id_maps(struct init *init)
+/* Until the monitor has done the next thing that init cannot do without. */
+void wait_for_monitor(struct init *init)
 {
     char byte;
     ssize_t size;
 
-    if (init->sync_fd < 0)
-        return 0;
     do
         size = read(init->sync_fd, &byte, 1);
     while (size < 0 && errno == EINTR);
     if (size != 1)
         _exit(FAILED_STATUS); /* the monitor gave up, and knows why */
-    close_fd(&init->sync_fd);
-    return 0;
 }
 
 static int enter(struct init *init)
@@ -189,9 +189,10 @@ static int enter(struct init *init)
     close_the_rest(init);
     if (monitor_is_gone(init))
         _exit(FAILED_STATUS);
-    result = wait_for_id_maps(init);
-    if (result == 0 && init->new_user)
+    if (init->new_user) {
+        wait_for_monitor(init); /* the id maps */
         result = become_mapped_root(init);
+    }
     if (result == 0)
         result = join_namespaces(init);
     if (result < 0)
@@ -224,6 +225,8 @@ static _Noreturn void init_main(struct init *init)
     while (result == 0 && plan_next(init->plan, &op))
         if (op.code >= FIRST_INIT_OP)
             result = carry_out(init, &op);
+    if (result == 0)
+        _exit(0); /* there was no program */
     /* Below PIPE_BUF: written whole, or the monitor is gone. */
     if (write(init->error_fd, init->error, sizeof *init->error) < 0)
         _exit(FAILED_STATUS);
@@ -241,7 +244,7 @@ static void init_clear(struct init *init, const struct plan *plan, const struct 
     init->error = error;
     memcpy(init->stdio, stdio, sizeof init->stdio);
     init->sync_fd = init->error_fd = init->console_fd = -1;
-    init->disk_fd = init->user_fd = init->upper_fd = -1;
+    init->disk_fd = init->user_fd = init->upper_fd = init->wire_fd = init->sysctl_fd = -1;
     for (int i = 0; i < MAX_JOINS; i++)
         init->join_fds[i] = -1;
     for (int i = 0; i < MAX_CGROUPS; i++)
@@ -275,7 +278,7 @@ static int make_channels(struct init *init, struct launch *launch, int *sync_fd)
     int result = make_pipe(&launch->error_fd, &init->error_fd, init->error);
     int ends[2];
 
-    if (result == 0 && init->new_user)
+    if (result == 0 && (init->new_user || init->settings->endpoint_count > 0))
         result = make_pipe(&init->sync_fd, sync_fd, init->error);
     if (result < 0 || (init->settings->stdio_flags & STDIO_TTY) == 0)
         return result;
@@ -340,6 +343,11 @@ static int note_start_time(struct launch *launch, struct error_record *error)
     return result < 0 ? fail(error, NULL, -result, "read", path) : 0;
 }
 
+static int tell_init(const struct init *init, int sync_fd)
+{
+    return write(sync_fd, "", 1) == 1 ? 0 : fail(init->error, NULL, errno, "write", "sync");
+}
+
 static int release(struct init *init, int sync_fd, pid_t pid)
 {
     int result;
@@ -348,9 +356,31 @@ static int release(struct init *init, int sync_fd, pid_t pid)
         return 0;
     result = write_id_maps(pid, init->settings, init->error);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-    if (result < 0)
-        return result;
-    return write(sync_fd, "", 1) == 1 ? 0 : fail(init->error, NULL, errno, "write", "sync");
+    return result < 0 ? result : tell_init(init, sync_fd);
+}
+
+/* While init mounts its root.  When init has failed at that, its reason is the better one. */
+static int connect_network(struct init *init, const struct launch *launch, int sync_fd)
+{
+    struct pollfd end = {.fd = launch->error_fd, .events = POLLIN};
+    struct error_record own = {0}, theirs;
+    int result;
+
+    if (init->settings->endpoint_count == 0)
+        return 0;
+    result = network_make(init->settings, init, launch->pid, &own);
+    if (result == 0)
+        result = tell_init(init, sync_fd);
+    if (result == 0)
+        return 0;
+    if (own.error != 0)
+        *init->error = own;
+    if (poll(&end, 1, 0) > 0 && (end.revents & POLLIN) != 0 &&
+        read(launch->error_fd, &theirs, sizeof theirs) == sizeof theirs) {
+        *init->error = theirs;
+        return -theirs.error;
+    }
+    return result;
 }
 
 static int go_to_mount_point(const struct settings *settings, struct error_record *error)
@@ -398,7 +428,9 @@ static int start(struct init *init, struct launch *launch, int *sync_fd)
     if (launch->pidfd < 0)
         return fail(init->error, NULL, EMFILE, "pidfd_open", "");
     result = release(init, *sync_fd, pid);
-    return result < 0 ? result : note_start_time(launch, init->error);
+    if (result == 0)
+        result = note_start_time(launch, init->error);
+    return result < 0 ? result : connect_network(init, launch, *sync_fd);
 }
 
 int launch_start(const struct plan *plan, struct settings *settings, const int stdio[3],

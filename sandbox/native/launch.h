@@ -19,10 +19,13 @@
  * An exec is the same with the "enter" setting: init joins all namespaces and groups of a container
  * that runs already instead of having its own.  Then the groups are somebody else's to account for
  * and to remove, and a kill takes init's session and nothing beside it; there are no folders, no
- * control socket, and the lock is none.
+ * control socket, and the lock is none.  One that ends with "network" has no program either: it
+ * joins the network alone, gives it a link (network.c), and is over.
  *
  * Descriptors that the monitor inherits: 0-2 stdio of the first client (or /dev/null), 3 the plan,
- * 4 the launch socket, 5 the lock on <run>/alive (held open until the end, never by init).
+ * 4 the launch socket, 5 the lock on <run>/alive (held open until the end, never by init).  With
+ * the "keep" setting, that many more wait in the launch socket before the plan is whole; they are
+ * held like the lock.
  *
  * ERROR CONTRACT
  *
@@ -63,6 +66,8 @@ enum op_code {
     OP_HEALTH = 15,
     /* biiiii: plan, interval_ms, timeout_ms, retries, start_period_ms, start_interval_ms */
     OP_EVENTS = 16,             /* ss: path, exec_id */
+    OP_ENDPOINT = 17,           /* ssibbb: link, name, flags, make, plumb, settle */
+    OP_KEEP = 18,               /* i: count */
     OP_PROPAGATION = 100,       /* i: flags */
     OP_ROOT_OVERLAY = 101,      /* vssi: lowers, upper, work, flags */
     OP_ROOT_BIND = 102,         /* si: path, flags */
@@ -92,6 +97,7 @@ enum op_code {
     OP_EXEC = 126,              /* vvi: argv, env, flags */
     OP_CGROUP_NAMESPACE = 127,  /* nothing */
     OP_NICE = 128,              /* i: value */
+    OP_NETWORK = 129,           /* nothing */
 };
 
 /* The flags of plan.py, by the same names and values. */
@@ -110,6 +116,7 @@ enum op_code {
 #define MOUNT_NO_CREATE 16
 #define MOUNT_COPY_UP 32
 #define WORKDIR_CREATE 1
+#define ENDPOINT_IPV6 1
 #define EXEC_INIT 1
 
 /* Why execve failed, in the last operation; "" elsewhere. */
@@ -132,6 +139,7 @@ struct plan {
     const uint8_t *data;
     uint32_t size;
     uint32_t count;
+    bool has_program; /* it ends with "exec"; else with "network", in a container that runs */
 };
 
 /* One operation, and a cursor over its fields. */
@@ -157,12 +165,30 @@ const char *op_kinds(uint32_t code); /* "sii", one letter a field; NULL for no o
 
 #define MAX_CGROUPS 24
 #define MAX_JOINS 8
+#define MAX_ENDPOINTS 16
+#define MAX_LINK_NAME 15
+#define MAX_MESSAGE 1024 /* bytes of one netlink message of an endpoint */
+#define MAX_KEPT 4096
 
 struct cgroup {
     int version;
     const char *controllers;
     const char *path;
     int dir_fd; /* O_PATH or O_DIRECTORY; opened by the monitor, -1 when gone */
+};
+
+/* Netlink messages in a row, each with its whole length in front and on a multiple of four. */
+struct messages {
+    const uint8_t *data;
+    uint32_t size;
+};
+
+/* A pair of links: "link" on the host and "name" in the container (network.c). */
+struct endpoint {
+    uint32_t index; /* of its operation */
+    const char *link, *name;
+    int64_t flags;
+    struct messages make, plumb, settle;
 };
 
 /* The settings, read once by settings_read(); strings point into the plan. */
@@ -192,6 +218,9 @@ struct settings {
     int64_t health_interval_ms, health_timeout_ms, health_retries;
     int64_t health_start_period_ms, health_start_interval_ms;
     const char *events_path, *exec_id; /* "" without */
+    struct endpoint endpoints[MAX_ENDPOINTS];
+    int endpoint_count;
+    int64_t keep; /* descriptors that the monitor shall hold open */
 };
 int settings_read(const struct plan *plan, struct settings *settings, struct error_record *error);
 

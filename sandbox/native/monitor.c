@@ -231,6 +231,8 @@ static int prepare(struct monitor *monitor, struct error_record *error)
     if (result < 0)
         return result;
     read_operations(monitor);
+    if ((result = control_keep(&monitor->control, settings->keep, error)) < 0)
+        return result;
     if (settings->exit_argc > MAX_EXIT_ARGUMENTS || settings->exit_envc > MAX_EXIT_ARGUMENTS)
         return fail(error, NULL, E2BIG, "execve", "exit_command");
     if (!is_exec(monitor)) {
@@ -461,7 +463,8 @@ static void run_ended(struct monitor *monitor)
 static bool has_executed(const struct monitor *monitor)
 {
     unsigned flags;
-    if (monitor->ending.has_reaper || !is_ready(monitor->launch.pidfd))
+    if (monitor->ending.has_reaper || !monitor->plan.has_program ||
+        !is_ready(monitor->launch.pidfd))
         return true;
     return !process_flags(monitor->launch.pid, &flags) || !(flags & PF_FORKNOEXEC);
 }

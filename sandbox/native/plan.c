@@ -10,6 +10,14 @@
 #define HEADER_BYTES 24u
 #define OP_HEADER_BYTES 8u
 
+/* As netlink(7) has it: a header of length, type, flags, sequence number and port. */
+#define NETLINK_HEADER_BYTES 16u
+#define NETLINK_BODY_BYTES 8u /* of every kind that there is, at least; its index is the second */
+#define NETLINK_REQUEST 1
+#define NETLINK_ACK 4
+#define NETLINK_DUMP 0x300
+#define NETLINK_NAMESPACE_FD 28
+
 static const char *const KINDS[] = {
     [OP_ID] = "s",
     [OP_FOLDERS] = "sss",
@@ -27,6 +35,8 @@ static const char *const KINDS[] = {
     [OP_ENTER] = "ii",
     [OP_HEALTH] = "biiiii",
     [OP_EVENTS] = "ss",
+    [OP_ENDPOINT] = "ssibbb",
+    [OP_KEEP] = "i",
     [OP_PROPAGATION] = "i",
     [OP_ROOT_OVERLAY] = "vssi",
     [OP_ROOT_BIND] = "si",
@@ -56,6 +66,7 @@ static const char *const KINDS[] = {
     [OP_EXEC] = "vvi",
     [OP_CGROUP_NAMESPACE] = "",
     [OP_NICE] = "i",
+    [OP_NETWORK] = "",
 };
 #define KNOWN_CODES (sizeof KINDS / sizeof *KINDS)
 
@@ -121,7 +132,7 @@ static size_t field_size(char kind, const uint8_t *at, size_t left)
 
 static bool may_repeat(uint32_t code)
 {
-    return code == OP_CGROUP || code == OP_JOIN;
+    return code == OP_CGROUP || code == OP_JOIN || code == OP_ENDPOINT;
 }
 
 static int check_op(const uint8_t *at, size_t left, uint32_t *code, size_t *size)
@@ -177,7 +188,7 @@ static int check_ops(const uint8_t *data, uint32_t size, uint32_t count, struct 
         at += op_size;
         left -= op_size;
     }
-    return left == 0 && last == OP_EXEC ? 0 : -EINVAL;
+    return left == 0 && (last == OP_EXEC || last == OP_NETWORK) ? 0 : -EINVAL;
 }
 
 int plan_check(const void *data, size_t size, struct plan *plan, struct error_record *error)
@@ -201,6 +212,7 @@ int plan_check(const void *data, size_t size, struct plan *plan, struct error_re
     if (result < 0)
         return fail(error, &where, -result, "plan", "operation");
     *plan = (struct plan){.data = bytes, .size = (uint32_t)size, .count = count};
+    plan->has_program = where.code == OP_EXEC;
     return 0;
 }
 
@@ -317,6 +329,83 @@ static int read_health(struct settings *settings, struct op *op, struct error_re
     return 0;
 }
 
+/* A name that is one part of a path, as the kernel has it too. */
+static bool is_link_name(const char *name)
+{
+    size_t length = strlen(name);
+
+    return length > 0 && length <= MAX_LINK_NAME && strchr(name, '/') == NULL &&
+           strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+/* Requests that are answered once, by themselves, and no longer than what the sender has room
+ * for. */
+static bool are_messages(const struct messages *messages)
+{
+    uint32_t at = 0;
+
+    while (at < messages->size) {
+        const uint8_t *message = messages->data + at;
+        uint32_t length;
+        uint16_t type, flags;
+
+        if (messages->size - at < NETLINK_HEADER_BYTES)
+            return false;
+        length = u32_at(message);
+        memcpy(&type, message + 4, sizeof type);
+        memcpy(&flags, message + 6, sizeof flags);
+        if (length < NETLINK_HEADER_BYTES + NETLINK_BODY_BYTES || length > MAX_MESSAGE ||
+            length % 4 != 0 || length > messages->size - at)
+            return false;
+        if ((flags & (NETLINK_REQUEST | NETLINK_ACK)) != (NETLINK_REQUEST | NETLINK_ACK) ||
+            ((type & 3) == 2 && (flags & NETLINK_DUMP) != 0))
+            return false;
+        at += length;
+    }
+    return true;
+}
+
+/* The first message of "make" ends with the attribute of the namespace, whose value is filled in
+ * by network.c. */
+static bool has_namespace(const struct messages *make)
+{
+    static const uint8_t head[4] = {8, 0, NETLINK_NAMESPACE_FD, 0};
+    uint32_t length = make->size > 0 ? u32_at(make->data) : 0;
+
+    return length >= NETLINK_HEADER_BYTES + NETLINK_BODY_BYTES + 8 &&
+           memcmp(make->data + length - 8, head, sizeof head) == 0;
+}
+
+static int read_endpoint(struct settings *settings, struct op *op, struct error_record *error)
+{
+    struct endpoint *endpoint = &settings->endpoints[settings->endpoint_count];
+    const struct op where = *op;
+
+    if (settings->endpoint_count == MAX_ENDPOINTS)
+        return fail(error, &where, E2BIG, "plan", "endpoint");
+    endpoint->index = op->index;
+    endpoint->link = op_string(op);
+    endpoint->name = op_string(op);
+    endpoint->flags = op_integer(op);
+    endpoint->make.data = op_bytes(op, &endpoint->make.size);
+    endpoint->plumb.data = op_bytes(op, &endpoint->plumb.size);
+    endpoint->settle.data = op_bytes(op, &endpoint->settle.size);
+    if (!is_link_name(endpoint->link) || !is_link_name(endpoint->name) ||
+        !are_messages(&endpoint->make) || !are_messages(&endpoint->plumb) ||
+        !are_messages(&endpoint->settle) || !has_namespace(&endpoint->make))
+        return fail(error, &where, EINVAL, "plan", "endpoint");
+    settings->endpoint_count++;
+    return 0;
+}
+
+static int read_keep(struct settings *settings, struct op *op, struct error_record *error)
+{
+    settings->keep = op_integer(op);
+    if (settings->keep < 0 || settings->keep > MAX_KEPT)
+        return fail(error, op, EINVAL, "plan", "keep");
+    return 0;
+}
+
 static int read_setting(struct settings *settings, struct op *op, struct error_record *error)
 {
     switch (op->code) {
@@ -378,6 +467,10 @@ static int read_setting(struct settings *settings, struct op *op, struct error_r
         settings->events_path = op_string(op);
         settings->exec_id = op_string(op);
         return 0;
+    case OP_ENDPOINT:
+        return read_endpoint(settings, op, error);
+    case OP_KEEP:
+        return read_keep(settings, op, error);
     default:
         return 0;
     }
@@ -396,6 +489,8 @@ int settings_read(const struct plan *plan, struct settings *settings, struct err
         if (result < 0)
             return result;
     }
+    if (!plan->has_program && settings->enter_pid == 0)
+        return fail(error, NULL, EINVAL, "plan", "no program");
     return 0;
 }
 

@@ -84,6 +84,15 @@ OPS: dict[str, tuple[int, str, tuple[str, ...]]] = {
     ),
     # the log that the container's events are appended to; exec_id is empty but for an exec
     "events": (16, "ss", ("path", "exec_id")),
+    # a pair of links, one operation each: ``link`` on the host, ``name`` in the container; flags:
+    # ENDPOINT_*; the others are rtnetlink messages in a row.  make is for the monitor, in the
+    # host's network: the first makes the pair, and its last four bytes are for the descriptor of
+    # the container's network (IFLA_NET_NS_FD).  plumb is for init, in the container's, with
+    # the operation "network": an address on the link 0 is one of ``name``.  settle is for init,
+    # in the host's: questions, so that the kernel looks at its links at once.
+    "endpoint": (17, "ssibbb", ("link", "name", "flags", "make", "plumb", "settle")),
+    # how many descriptors came over the launch socket, for the monitor to hold open
+    "keep": (18, "i", ("count",)),
     # --- operations of init ---
     # mount(2) propagation flags for "/"
     "propagation": (100, "i", ("flags",)),
@@ -139,6 +148,9 @@ OPS: dict[str, tuple[int, str, tuple[str, ...]]] = {
     "cgroup_namespace": (127, "", ()),
     # sched affinity is the cpuset's; nice value for setpriority
     "nice": (128, "i", ("value",)),
+    # wait for the links of the endpoints and set them up; nothing without endpoints.  As the last
+    # operation, in a container that is entered: no program, and an end with 0
+    "network": (129, "", ()),
 }
 
 RESTART_POLICIES = ("no", "on-failure", "always", "unless-stopped")  # by number
@@ -163,11 +175,24 @@ MOUNT_COPY_UP = 32  # a tmpfs is filled with what the image has at the target
 
 WORKDIR_CREATE = 1
 
+ENDPOINT_IPV6 = 1  # the link has IPv6; without it, it has none at all
+
 EXEC_INIT = 1  # a small reaper stays as process 1 and the program is its child
 
 _pack_integer = Struct("<q").pack
 _pack_length = Struct("<I").pack
 _pack_head = Struct("<II").pack
+_HEADER = Struct("<8sIIII")  # magic, version, size, number of operations, zero
+
+_MESSAGES = ("make", "plumb", "settle")  # fields that are rtnetlink messages
+_NETLINK = Struct("<IH")  # length, type
+_NETLINK_WORDS = {
+    16: "new link",
+    18: "get link",
+    19: "set link",
+    20: "new address",
+    24: "new route",
+}
 
 # What ends a string whose length and bytes leave this remainder: its NUL, and padding.
 _ENDS = tuple(b"\0" * (8 - remainder) for remainder in range(8))
@@ -213,8 +238,24 @@ def encode(ops: Iterable[Op]) -> bytes:
         count += 1
     if size > MAX_BYTES:
         raise ValueError(f"the launch plan has {size} bytes, more than {MAX_BYTES}")
-    parts[0] = pack("<8sIIII", MAGIC, VERSION, size, count, 0)
+    parts[0] = _HEADER.pack(MAGIC, VERSION, size, count, 0)
     return b"".join(parts)
+
+
+def with_settings(plan: bytes, ops: Iterable[Op]) -> bytes:
+    """An encoded plan with more settings: what differs from start to start of one template.
+
+    The operations are settings of the monitor (codes below `FIRST_INIT_OP`), and
+    they come before those that the plan has; which ones it has is not looked at.
+    """
+    more = encode(ops)
+    _, version, size, count, _ = _HEADER.unpack_from(plan)
+    _, _, more_size, more_count, _ = _HEADER.unpack_from(more)
+    size += more_size - _HEADER.size
+    if size > MAX_BYTES:
+        raise ValueError(f"the launch plan has {size} bytes, more than {MAX_BYTES}")
+    head = _HEADER.pack(MAGIC, version, size, count + more_count, 0)
+    return b"".join((head, more[_HEADER.size :], plan[_HEADER.size :]))
 
 
 def describe(ops: Iterable[Op]) -> str:
@@ -230,11 +271,23 @@ def _line(each: Op) -> str:
             hexadecimal = name in ("flags", "attributes") and isinstance(value, int) and value > 9
             text = f"{value:#x}" if hexadecimal else str(value)
         elif kind == "b":
-            text = f"<{len(value) if isinstance(value, bytes) else 0} bytes>"
+            text = _described(name, value if isinstance(value, bytes) else b"")
         else:
             text = repr(value)
         fields.append(f" {name}={text}")
     return f"{each.name}{''.join(fields)}\n"
+
+
+def _described(name: str, value: bytes) -> str:
+    if name not in _MESSAGES:
+        return f"<{len(value)} bytes>"
+    words = []
+    at = 0
+    while at + 16 <= len(value):
+        length, kind = _NETLINK.unpack_from(value, at)
+        words.append(_NETLINK_WORDS.get(kind, str(kind)))
+        at += max(length, 16)
+    return f"<{len(words)} messages: {', '.join(words)}>" if words else "<no messages>"
 
 
 def _pad(data: bytes) -> bytes:

@@ -121,7 +121,8 @@ int read_start_time(int process_fd, uint64_t *start_time)
 
 /* All namespaces of a process that runs already.  Its folder in /proc is a handle on this one
  * process: what is opened below it belongs to it, or the process is gone. */
-static int open_entered(struct settings *settings, struct init *init, struct error_record *error)
+static int open_entered(const struct plan *plan, struct settings *settings, struct init *init,
+                        struct error_record *error)
 {
     static const struct {
         unsigned kind;
@@ -147,8 +148,12 @@ static int open_entered(struct settings *settings, struct init *init, struct err
     if (start_time != (uint64_t)settings->enter_start_time)
         return fail(error, NULL, ESRCH, "read", path);
     for (int i = 0; i < MAX_JOINS; i++) {
-        int fd = openat(process, KINDS[i].name, O_RDONLY | O_CLOEXEC);
+        int fd;
 
+        /* What has no program comes for the network alone. */
+        if (!plan->has_program && KINDS[i].kind != NS_USER && KINDS[i].kind != NS_NET)
+            continue;
+        fd = openat(process, KINDS[i].name, O_RDONLY | O_CLOEXEC);
         settings->joins[i].kind = KINDS[i].kind;
         settings->joins[i].path = KINDS[i].name;
         if (fd < 0 && errno == ENOENT && KINDS[i].kind == NS_TIME)
@@ -331,15 +336,17 @@ static char **point_at(char **vector, uint32_t count, const char *string)
 static int make_memory(const struct plan *plan, struct init *init, struct error_record *error)
 {
     struct op op = {0}, last = {0};
-    const char *argv, *envp;
-    uint32_t argc, envc;
+    const char *argv = "", *envp = "";
+    uint32_t argc = 0, envc = 0;
     size_t vectors, ints;
     char **next;
 
     while (plan_next(plan, &op))
         last = op;
-    argc = op_strings(&last, &argv);
-    envc = op_strings(&last, &envp);
+    if (plan->has_program) {
+        argc = op_strings(&last, &argv);
+        envc = op_strings(&last, &envp);
+    }
     vectors = ((size_t)argc + envc + 2) * sizeof *next;
     ints = 2 * (size_t)plan->count + MAX_LAYERS + MAX_FIXED_FDS;
     init->memory_size = vectors + ints * sizeof(int);
@@ -385,6 +392,8 @@ void prepare_kept(struct init *init)
     keep(kept, &count, init->console_fd);
     keep(kept, &count, init->disk_fd);
     keep(kept, &count, init->upper_fd);
+    keep(kept, &count, init->wire_fd);
+    keep(kept, &count, init->sysctl_fd);
     for (int i = 0; i < MAX_JOINS; i++)
         keep(kept, &count, init->join_fds[i]);
     for (int i = 0; i < MAX_CGROUPS; i++)
@@ -410,10 +419,12 @@ int prepare(const struct plan *plan, struct settings *settings, struct init *ini
     if (result == 0)
         result = open_cgroups(settings, init, error);
     if (result == 0)
-        result = settings->enter_pid > 0 ? open_entered(settings, init, error)
+        result = settings->enter_pid > 0 ? open_entered(plan, settings, init, error)
                                          : open_joins(settings, init, error);
     if (result == 0)
         result = join_pid(settings, init, error);
+    if (result == 0)
+        result = network_prepare(settings, init, error);
     if (result == 0 && settings->disk_path != NULL) {
         init->disk_fd = disk_mount(settings, error);
         result = init->disk_fd < 0 ? init->disk_fd : 0;
@@ -436,6 +447,8 @@ void prepare_undo(struct init *init)
         close_fd(&init->sources[i]);
     close_fd(&init->upper_fd);
     close_fd(&init->user_fd);
+    close_fd(&init->wire_fd);
+    close_fd(&init->sysctl_fd);
     close_fd(&init->sync_fd);
     close_fd(&init->error_fd);
     close_fd(&init->console_fd);

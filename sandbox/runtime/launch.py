@@ -83,6 +83,22 @@ class Check(Record):
     start_interval_ms: int
 
 
+class Plumbing(Record):
+    """One attachment to a bridge network, as messages for the kernel; ``netns.packed`` makes them.
+
+    ``link`` is the end on the host, ``name`` the one in the container.  ``make``, ``plumb`` and
+    ``settle`` are the three rows of ``packed.plumbing``.  Without ``ipv6`` the inner end has none
+    of it, not even an address of the link.
+    """
+
+    link: str
+    name: str
+    ipv6: bool
+    make: bytes
+    plumb: bytes
+    settle: bytes
+
+
 class ExitCommand(Record):
     """What the monitor becomes when all is over."""
 
@@ -97,6 +113,9 @@ class LaunchSettings(Record):
     only read when it is None.  ``cgroup_view`` False leaves ``/sys/fs/cgroup``
     an empty read-only folder: a dozen mounts less on a host with cgroup v1.
     ``events`` is the log that the monitor appends to; empty for none.
+    ``endpoints`` are the networks of a container with a network namespace of its own.  None is
+    for one that has no networks; an empty tuple compiles a plan that can be given endpoints
+    later (``with_settings`` of ``native.plan`` with `endpoint_ops`).
     ``capability_bound`` has the capabilities that can be handed on, others are left
     out of all sets; None asks this process for its own, or is all of them in a new
     user namespace.
@@ -122,6 +141,7 @@ class LaunchSettings(Record):
     restart: Restart | None = None
     health: Check | None = None
     events: str = ""
+    endpoints: tuple[Plumbing, ...] | None = None
     init: bool = False
     seccomp: Filter | None = None
     cgroup_view: bool = True

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from ..errors import HostLacks, UsageError
 from ..native.plan import (
+    ENDPOINT_IPV6,
     EXEC_INIT,
     LIFETIME_WITH_LAUNCHER,
     OVERLAY_HOST_ROOT,
@@ -32,9 +33,11 @@ from . import capabilities, devices, mounts, namespaces, rlimits, sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..native.plan import Op
     from ..oci.spec import Linux, Process, Spec
-    from .launch import Filter, LaunchSettings, RootMount
+    from .launch import Filter, LaunchSettings, Plumbing, RootMount
 
 DEFAULT_UMASK = 0o022
 
@@ -73,6 +76,10 @@ def compile_plan(spec: Spec, launch: LaunchSettings) -> tuple[Op, ...]:
     if process.oom_score_adj is not None:
         # Here, like the kernel settings: the container's own procfs serves to write it.
         ops.append(op("oom_score_adj", process.oom_score_adj))
+    if launch.endpoints is not None:
+        # When the mounts are done, for the monitor makes the links meanwhile; before the kernel
+        # settings, which may be about these links.
+        ops.append(op("network"))
     joined = sum(namespaces.KINDS[each.type] for each in linux.namespaces if each.path)
     ops += sysctl.setting_ops(linux.sysctl, new, joined)
     ops += [op("readonly", path) for path in linux.readonly_paths]
@@ -128,12 +135,25 @@ def monitor_ops(linux: Linux, launch: LaunchSettings) -> list[Op]:
                 *times,
             )
         )
+    ops += endpoint_ops(launch.endpoints or ())
     if launch.events:
         ops.append(op("events", launch.events, ""))
     disk = launch.root.disk
     if disk is not None:
         ops.append(op("disk", disk.path, disk.fstype, disk.options))
     return ops
+
+
+def endpoint_ops(endpoints: Iterable[Plumbing]) -> list[Op]:
+    """The settings that give a container its links; its plan has the operation "network"."""
+    return [
+        op(
+            "endpoint",
+            *(each.link, each.name, ENDPOINT_IPV6 * each.ipv6),
+            *(each.make, each.plumb, each.settle),
+        )
+        for each in endpoints
+    ]
 
 
 def process_ops(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import requires
 
+from netns import Endpoint, Route, packed
 from sandbox.native import plan
 from sandbox.native.build_monitor import build_monitor
 from sandbox.native.plan import op
@@ -42,7 +43,7 @@ def test_flags_and_bounds_have_the_same_values_in_the_header() -> None:
     in_c = {
         name: int(value)
         for name, value in re.findall(
-            r"#define ((?:STDIO|LIFETIME|OVERLAY|MOUNT|WORKDIR|EXEC)_\w+) (\d+)$",
+            r"#define ((?:STDIO|LIFETIME|OVERLAY|MOUNT|WORKDIR|EXEC|ENDPOINT)_\w+) (\d+)$",
             HEADER,
             re.MULTILINE,
         )
@@ -50,7 +51,7 @@ def test_flags_and_bounds_have_the_same_values_in_the_header() -> None:
     in_python = {
         name: getattr(plan, name)
         for name in dir(plan)
-        if re.match("(STDIO|LIFETIME|OVERLAY|MOUNT|WORKDIR|EXEC)_", name)
+        if re.match("(STDIO|LIFETIME|OVERLAY|MOUNT|WORKDIR|EXEC|ENDPOINT)_", name)
     }
 
     assert in_c == in_python
@@ -86,6 +87,15 @@ def _accepted(decoder: Path, plans: list[bytes]) -> list[bool]:
 
 VALUES = {"i": -5, "s": "a string", "b": b"\0\1\2", "v": ("one", "", "three"), "l": (1, -2, 3)}
 EXEC = op("exec", ("true",), ("A=b",), 0)
+ROWS = packed.plumbing(
+    Endpoint(
+        link="ve1",
+        addresses=("10.0.0.2/24", "fd00::2/64"),
+        routes=(Route(destination="default", gateway="10.0.0.1"),),
+    ),
+    9,
+)
+LINK = op("endpoint", "ve1", "eth0", 0, *ROWS)
 
 
 def _every_operation() -> list[plan.Op]:
@@ -231,6 +241,8 @@ def test_decoder_survives_mutated_plans(decoder: Path) -> None:
         plan.encode(
             [op("root_overlay", ("/a", "/b"), "/u", "/w", 1), op("seccomp", bytes(64), 0), EXEC]
         ),
+        plan.encode([LINK, LINK, op("network"), EXEC]),
+        plan.encode([op("enter", 1, 2), LINK, op("network")]),
     ]
 
     plans = [_mutate(chance, chance.choice(seeds)) for _ in range(MUTATIONS)]
@@ -254,3 +266,22 @@ def test_a_check_s_plan_in_a_plan_is_decoded_with_the_same_distrust(decoder: Pat
 
     # The plan around it is a good one, whatever its bytes are.
     assert all(_accepted(decoder, [whole, *broken]))
+
+
+def test_settings_are_put_into_a_plan_that_is_encoded() -> None:
+    more = [op("endpoint", "ve1", "eth0", 1, b"a", b"", b"c"), op("keep", 3)]
+    rest = [op("id", "x"), op("network"), EXEC]
+
+    assert plan.with_settings(plan.encode(rest), more) == plan.encode([*more, *rest])
+    assert plan.with_settings(plan.encode(rest), ()) == plan.encode(rest)
+    with pytest.raises(ValueError, match="bytes, more than"):
+        plan.with_settings(plan.encode(rest), [op("id", "x" * plan.MAX_BYTES)])
+
+
+def test_messages_are_described_by_what_they_do() -> None:
+    assert plan.describe([LINK]) == (
+        "endpoint link='ve1' name='eth0' flags=0 make=<2 messages: new link, new link>"
+        " plumb=<4 messages: new address, new address, new link, new route>"
+        " settle=<2 messages: get link, get link>\n"
+    )
+    assert "make=<no messages>" in plan.describe([op("endpoint", "a", "b", 0, b"", b"x", b"")])

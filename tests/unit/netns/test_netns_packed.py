@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from netns import packed
+from netns import Endpoint, InvalidValue, Route, packed
 
 MAC = "02:42:0a:00:00:02"
 
@@ -27,13 +28,17 @@ def encoded(message: Any, type_: int, how: int, attributes: list[Any], **fields:
     return bytes(message.data)
 
 
+@pytest.mark.parametrize("mtu", [0, 1400])
+@pytest.mark.parametrize("master", [0, 9])
 @pytest.mark.parametrize("name", ["v", "ve-12345", "fifteen-letters"])
-def test_a_veth(name: str) -> None:
+def test_a_veth(name: str, master: int, mtu: int) -> None:
+    size = [("IFLA_MTU", mtu)] if mtu else []
+    port = [("IFLA_MASTER", master)] if master else []
     peer = {
         "attrs": [
             ("IFLA_IFNAME", "eth0"),
             ("IFLA_ADDRESS", MAC),
-            ("IFLA_MTU", 1400),
+            *size,
             ("IFLA_NET_NS_FD", 7),
         ]
     }
@@ -45,18 +50,32 @@ def test_a_veth(name: str) -> None:
         ifinfmsg(),
         packed.RTM_NEWLINK,
         packed.NLM_F_CREATE | packed.NLM_F_EXCL,
-        [("IFLA_IFNAME", name), ("IFLA_MTU", 1400), ("IFLA_LINKINFO", {"attrs": info})],
+        [("IFLA_IFNAME", name), *size, *port, ("IFLA_LINKINFO", {"attrs": info})],
     )
 
-    assert packed.veth(name, peer="eth0", peer_namespace=7, mac=MAC, mtu=1400) == expected
+    made = packed.veth(name, peer="eth0", peer_namespace=7, mac=MAC, mtu=mtu, master=master)
+    assert made == expected
+    # Who has no descriptor yet puts it there.
+    assert made[-4:] == struct.pack("=i", 7)
 
 
-@pytest.mark.parametrize("master", [0, 9])
-def test_a_link_comes_up(master: int) -> None:
-    attributes = [("IFLA_MASTER", master)] if master else []
-    expected = encoded(ifinfmsg(), packed.RTM_NEWLINK, 0, attributes, index=3, flags=1, change=1)
+@pytest.mark.parametrize("hairpin", [False, True])
+def test_a_link_comes_up(hairpin: bool) -> None:
+    info = [
+        ("IFLA_INFO_SLAVE_KIND", "bridge"),
+        ("IFLA_INFO_SLAVE_DATA", {"attrs": [("IFLA_BRPORT_MODE", 1)]}),
+    ]
+    port = [("IFLA_LINKINFO", {"attrs": info})] if hairpin else []
+    attributes = [("IFLA_IFNAME", "eth0"), *port]
+    expected = encoded(ifinfmsg(), packed.RTM_NEWLINK, 0, attributes, flags=1, change=1)
 
-    assert packed.up(3, master=master) == expected
+    assert packed.up("eth0", hairpin=hairpin) == expected
+
+
+def test_a_link_goes() -> None:
+    expected = encoded(ifinfmsg(), packed.RTM_DELLINK, 0, [("IFLA_IFNAME", "eth0")])
+
+    assert packed.remove("eth0") == expected
 
 
 @pytest.mark.parametrize(
@@ -85,7 +104,7 @@ def test_a_default_route(gateway: str) -> None:
         rtmsg(),
         packed.RTM_NEWROUTE,
         packed.NLM_F_CREATE | packed.NLM_F_REPLACE,
-        [("RTA_GATEWAY", gateway), ("RTA_OIF", 5)],
+        [("RTA_GATEWAY", gateway)],
         family=socket.AF_INET6 if ":" in gateway else socket.AF_INET,
         table=254,
         proto=4,
@@ -93,10 +112,42 @@ def test_a_default_route(gateway: str) -> None:
         type=1,
     )
 
-    assert packed.default_route(5, gateway) == expected
+    assert packed.default_route(gateway) == expected
 
 
 def test_a_question_for_a_link() -> None:
     expected = encoded(ifinfmsg(), packed.RTM_GETLINK, 0, [("IFLA_IFNAME", "eth0")])
 
     assert packed.look_up("eth0") == expected
+    assert packed.look_up(9) == encoded(ifinfmsg(), packed.RTM_GETLINK, 0, [], index=9)
+
+
+def test_an_endpoint_is_three_rows_of_these_messages() -> None:
+    endpoint = Endpoint(
+        link="ve1",
+        addresses=("10.0.0.2/24", "fd00::2/64"),
+        routes=(Route(destination="default", gateway="10.0.0.1"),),
+        hairpin=True,
+    )
+
+    make, plumb, settle = packed.plumbing(endpoint, 9)
+
+    pair = packed.veth("ve1", peer="eth0", peer_namespace=0, mac=MAC, master=9)
+    assert make == pair + packed.up("ve1", hairpin=True)
+    assert plumb == (
+        packed.address(0, "10.0.0.2/24")
+        + packed.address(0, "fd00::2/64")
+        + packed.up("eth0")
+        + packed.default_route("10.0.0.1")
+    )
+    assert settle == packed.look_up("ve1") + packed.look_up(9)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"addresses": ()}, {"link": "a/b"}, {"mac": "01:00:00:00:00:01"}]
+)
+def test_an_endpoint_that_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> None:
+    endpoint = Endpoint(**({"link": "ve1", "addresses": ("10.0.0.2/24",)} | wrong))
+
+    with pytest.raises(InvalidValue):
+        packed.plumbing(endpoint, 9)

@@ -29,6 +29,7 @@ from sandbox.runtime.launch import (
     Group,
     LaunchSettings,
     Log,
+    Plumbing,
     Restart,
     RootMount,
 )
@@ -455,3 +456,23 @@ def test_a_device_of_the_spec_is_made_with_its_owner_and_replaces_a_default_one(
 
 def test_every_plan_can_be_encoded() -> None:
     assert encode(plan_of(hostname="box")).startswith(b"SBXPLAN\0")
+
+
+def test_networks_are_links_that_are_waited_for_when_the_mounts_are_done() -> None:
+    link = Plumbing(link="ve1", name="eth0", ipv6=True, make=b"m", plumb=b"p", settle=b"s")
+
+    ops = plan_of(launch=replace(LAUNCH, endpoints=(link,)), sysctl=(("net.core.somaxconn", "9"),))
+
+    assert only(ops, "endpoint").values == ("ve1", "eth0", 1, b"m", b"p", b"s")
+    order = names(ops)
+    last_mount = max(at for at, name in enumerate(order) if name in ("mount", "bind", "mknod"))
+    assert last_mount < order.index("network") < order.index("sysctl") < order.index("pivot")
+
+
+def test_a_plan_without_links_has_a_place_for_them_or_not() -> None:
+    without = plan_of()
+    later = plan_of(launch=replace(LAUNCH, endpoints=()))
+
+    assert not {"network", "endpoint"} & set(names(without))
+    assert names(later).count("network") == 1
+    assert "endpoint" not in names(later)
