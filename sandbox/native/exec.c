@@ -104,11 +104,30 @@ static bool candidate(const char **search, const char *name, char path[PATH_MAX]
     return false;
 }
 
+/* Asked before the filter is in force, which may forbid to ask, and because a refused execve costs
+ * as much as thirty questions. */
+void exec_skip_missing(struct init *init)
+{
+    const char *search = search_path(init->envp), *next = search;
+    char path[PATH_MAX];
+    struct stat info;
+
+    if (init->argv[0] == NULL || init->argv[0][0] == 0 || strchr(init->argv[0], '/') != NULL)
+        return;
+    while (candidate(&next, init->argv[0], path)) {
+        if (stat(path, &info) == 0 || (errno != ENOENT && errno != ENOTDIR)) {
+            init->search = search;
+            return;
+        }
+        search = next;
+    }
+}
+
 static int exec_by_search(struct init *init, const struct op *op)
 {
     const char *name = init->argv[0];
     char path[PATH_MAX], refused[PATH_MAX] = "";
-    const char *search = search_path(init->envp);
+    const char *search = init->search != NULL ? init->search : search_path(init->envp);
     struct stat info;
 
     if (name[0] == 0)

@@ -39,7 +39,8 @@ struct init {
     const int *kept; /* sorted: what init keeps open when it starts */
     int kept_count;
     char **argv, **envp;
-    void *memory; /* of sources, kept, argv and envp */
+    const char *search; /* the rest of PATH, from where the program may be; NULL is all of it */
+    void *memory;       /* of sources, kept, argv and envp */
     size_t memory_size;
 
     /* made by init */
@@ -161,6 +162,7 @@ int do_seccomp(struct init *init, struct op *op);
 
 /* exec.c, reaper.c */
 int do_exec(struct init *init, struct op *op);
+void exec_skip_missing(struct init *init);
 int reaper_fork(struct init *init, const struct op *op); /* returns in the child only */
 
 #endif

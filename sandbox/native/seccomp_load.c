@@ -26,6 +26,7 @@ int do_seccomp(struct init *init, struct op *op)
         return fail(init->error, op, EINVAL, "seccomp", "size of the program");
     if (flags < 0 || flags > INT32_MAX || (flags & FLAG_NEW_LISTENER))
         return fail(init->error, op, EINVAL, "seccomp", "flags");
+    exec_skip_missing(init);
     result = or_errno(syscall(SYS_seccomp, SET_MODE_FILTER, (unsigned)flags, &program));
     if (result < 0)
         return fail(init->error, op, -result, "seccomp", "");
