@@ -56,6 +56,7 @@ MAY_IMPORT |= {
     "sandbox.__main__": {"sandbox.cli"},
 }
 TOUCHED_ONLY_IN = {
+    "dns": {"netns/dns.py"},
     "pyroute2": {"netns/netlink.py", "netns/nftables.py"},
     "prctl": {"sandbox/runtime/process.py"},
     "psutil": {"sandbox/runtime/process.py"},
