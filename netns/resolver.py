@@ -73,8 +73,9 @@ def serve(domain: Domain, sockets: Sequence[socket.socket], may_leave: Callable[
     server = Server(domain, sockets)
     try:
         empty_since = 0.0
+        look_s = max(0.01, min(LOOK_S, domain.leave_after_s / 4))
         while True:
-            server.loop.turn(LOOK_S)
+            server.loop.turn(look_s)
             now = time.monotonic()
             if not server.known.is_empty():
                 empty_since = 0.0

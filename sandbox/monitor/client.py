@@ -518,6 +518,11 @@ def _receive(sock: Socket, deadline: float | None) -> Message | None:
     return protocol.parse(data) if data else None
 
 
+def let_go(pid: int) -> None:
+    """Reap, when it has ended, another process that was started here and goes its own way."""
+    _let_go.add(pid)
+
+
 def reap() -> None:
     """Reap the monitors started here and let go that have ended since."""
     for pid in tuple(_let_go):

@@ -61,11 +61,8 @@ class Resolving:
 
 
 @pytest.fixture
-def resolving(
-    fabric: Fabric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Resolving]]:
+def resolving(fabric: Fabric, tmp_path: Path) -> Iterator[Callable[..., Resolving]]:
     """Start the resolver of a first network: ``resolving(**of_the_domain)``."""
-    monkeypatch.setattr(resolver, "LOOK_S", 0.05)
     made: list[Resolving] = []
 
     def start(*, ipv6: bool = True, **options: object) -> Resolving:
@@ -573,12 +570,12 @@ def test_a_resolver_leaves_an_empty_network_only_if_it_may(
 ) -> None:
     one = resolving()
     assert one.thread is not None
-    time.sleep(2.5 * resolver.LOOK_S)
+    time.sleep(0.3)
     assert one.thread.is_alive()
 
     one.name("c1", "web")
     one.may_leave.set()
-    time.sleep(1.5 * resolver.LOOK_S)
+    time.sleep(0.3)
     assert values(one.ask("web")) == ["10.9.1.10"]
     names.remove(str(one.folder), "c1")
 
