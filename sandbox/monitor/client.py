@@ -325,6 +325,22 @@ class Control:
         """Another restart policy; one that wants no restart ends a container that waits for one."""
         self._ask(protocol.restart(policy, most))
 
+    def endpoints(self, plan: bytes) -> None:
+        """Other links, for the runs that the restart policy makes from now on.
+
+        ``plan`` has all of them: ``native.plan.encode`` of the endpoints and the operation
+        "network".  `UsageError` for a container that has no networks.
+        """
+        fd = os.memfd_create("endpoints", os.MFD_CLOEXEC)
+        try:
+            view = memoryview(plan)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.lseek(fd, 0, os.SEEK_SET)
+            self._ask(protocol.ENDPOINTS, (fd,))
+        finally:
+            os.close(fd)
+
     def close_stdin(self) -> None:
         """No more input for the container."""
         self._ask(protocol.CLOSE_STDIN)

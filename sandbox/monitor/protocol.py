@@ -62,6 +62,10 @@ def restart(policy: str, most: int) -> bytes:
     return b"restart %d %d\n" % (RESTART_POLICIES.index(policy), most)
 
 
+# To be sent with a descriptor of a plan that is nothing but endpoints and "network".
+ENDPOINTS = b"endpoints\n"
+
+
 def attach(flags: int) -> bytes:
     """To be sent with three descriptors."""
     return b"attach %d\n" % flags

@@ -31,6 +31,7 @@ static const struct {
     {"status", VERB_STATUS, 0, 0, false},
     {"wait", VERB_WAIT, 0, 0, false},
     {"restart", VERB_RESTART, 2, 0, false},
+    {"endpoints", VERB_ENDPOINTS, 0, 1, false},
 };
 
 void control_start(struct control *control, int fd)

@@ -36,6 +36,7 @@ enum verb {
     VERB_STATUS,
     VERB_WAIT,
     VERB_RESTART,
+    VERB_ENDPOINTS,
     VERB_GONE, /* the peer has closed its end */
 };
 
@@ -43,7 +44,7 @@ struct request {
     enum verb verb;
     int64_t numbers[2];
     bool stop;
-    int fds[3]; /* for attach; the taker closes them */
+    int fds[3]; /* for attach and endpoints; the taker closes them */
 };
 
 struct peer {
@@ -58,9 +59,10 @@ struct control {
 /* fd becomes the launcher's peer. */
 void control_start(struct control *control, int fd);
 
-/* Make <run>/control; run_fd is the folder. */
 /* Hold open so many descriptors that wait in the launch socket, as long as this process lives. */
 int control_keep(struct control *control, int64_t count, struct error_record *error);
+
+/* Make <run>/control; run_fd is the folder. */
 int control_listen(struct control *control, int run_fd, struct error_record *error);
 
 void control_watch(struct control *control, struct pollset *set);

@@ -75,8 +75,9 @@ struct monitor {
     struct ending ending;
     struct health health;
     enum phase phase;
-    bool no_more_starts, stop_asked;
-    uid_t stdio_uid; /* who owns the pipes: the program may open them anew by /dev/stdout */
+    bool no_more_starts, stop_asked, has_network;
+    char *endpoints_memory; /* of those that have taken the place of the plan's */
+    uid_t stdio_uid;        /* who owns the pipes: the program may open them anew by /dev/stdout */
     gid_t stdio_gid;
     int state_fd, run_fd, signal_fd;
     int error_slot, console_slot, pid_slot, signal_slot;
@@ -148,16 +149,15 @@ static int set_up_process(void)
     return signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static int read_plan(struct monitor *monitor, struct error_record *error)
+/* A byte more than there may be, of which only what is filled is ever in memory. */
+#define PLAN_ROOM (PLAN_MAX_BYTES + 1)
+
+static int fill_plan(int fd, char *data, struct plan *plan, struct settings *settings,
+                     struct error_record *error)
 {
-    /* A byte more than there may be, of which only what is filled is ever in memory. */
-    const size_t room = PLAN_MAX_BYTES + 1;
-    char *data = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (data == MAP_FAILED)
-        return fail(error, NULL, errno, "mmap", "");
     size_t size = 0;
-    while (size < room) {
-        ssize_t n = read(PLAN_FD, data + size, room - size);
+    while (size < PLAN_ROOM) {
+        ssize_t n = read(fd, data + size, PLAN_ROOM - size);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -166,13 +166,28 @@ static int read_plan(struct monitor *monitor, struct error_record *error)
             break;
         size += (size_t)n;
     }
-    close(PLAN_FD);
     if (size > PLAN_MAX_BYTES)
         return fail(error, NULL, EFBIG, "read", "plan");
-    if (mprotect(data, room, PROT_READ) < 0)
+    if (mprotect(data, PLAN_ROOM, PROT_READ) < 0)
         return fail(error, NULL, errno, "mprotect", "plan");
-    int result = plan_check(data, size, &monitor->plan, error);
-    return result < 0 ? result : settings_read(&monitor->plan, &monitor->settings, error);
+    int result = plan_check(data, size, plan, error);
+    return result < 0 ? result : settings_read(plan, settings, error);
+}
+
+/* The plan and its settings stay where they are read to: *memory, NULL when it fails. */
+static int read_plan(int fd, char **memory, struct plan *plan, struct settings *settings,
+                     struct error_record *error)
+{
+    char *data = mmap(NULL, PLAN_ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    *memory = NULL;
+    if (data == MAP_FAILED)
+        return fail(error, NULL, errno, "mmap", "");
+    int result = fill_plan(fd, data, plan, settings, error);
+    if (result < 0)
+        munmap(data, PLAN_ROOM);
+    else
+        *memory = data;
+    return result;
 }
 
 /* The id on the host of an id in the container, by a text as in user_namespaces(7). */
@@ -202,6 +217,8 @@ static void read_operations(struct monitor *monitor)
             op_strings(&op, &first);
             op_strings(&op, &first);
             monitor->ending.has_reaper = op_integer(&op) & EXEC_INIT;
+        } else if (op.code == OP_NETWORK) {
+            monitor->has_network = true;
         }
     }
 }
@@ -227,7 +244,9 @@ static int close_stdio(struct error_record *error)
 static int prepare(struct monitor *monitor, struct error_record *error)
 {
     struct settings *settings = &monitor->settings;
-    int result = read_plan(monitor, error);
+    char *memory;
+    int result = read_plan(PLAN_FD, &memory, &monitor->plan, settings, error);
+    close(PLAN_FD);
     if (result < 0)
         return result;
     read_operations(monitor);
@@ -657,6 +676,27 @@ static int restart_by_client(struct monitor *monitor, const struct request *requ
     return 0;
 }
 
+/* What links the container has from its next run on. */
+static int endpoints_by_client(struct monitor *monitor, int fd)
+{
+    struct error_record error = {0};
+    struct settings settings;
+    struct plan plan;
+    struct stat info;
+    char *memory;
+    if (fstat(fd, &info) < 0 || !S_ISREG(info.st_mode) || !monitor->has_network || is_exec(monitor))
+        return -EINVAL;
+    int result = read_plan(fd, &memory, &plan, &settings, &error);
+    if (result < 0)
+        return result;
+    memcpy(monitor->settings.endpoints, settings.endpoints, sizeof(settings.endpoints));
+    monitor->settings.endpoint_count = settings.endpoint_count;
+    if (monitor->endpoints_memory != NULL)
+        munmap(monitor->endpoints_memory, PLAN_ROOM);
+    monitor->endpoints_memory = memory;
+    return 0;
+}
+
 static int kill_by_client(struct monitor *monitor)
 {
     end_rest(monitor);
@@ -708,6 +748,10 @@ static void serve_peer(struct monitor *monitor, int peer)
         break;
     case VERB_RESTART:
         control_answer(control, peer, restart_by_client(monitor, &request));
+        break;
+    case VERB_ENDPOINTS:
+        control_answer(control, peer, endpoints_by_client(monitor, request.fds[0]));
+        close(request.fds[0]);
         break;
     case VERB_RESIZE:
         control_answer(control, peer, resize_by_client(monitor, &request));

@@ -489,8 +489,6 @@ int settings_read(const struct plan *plan, struct settings *settings, struct err
         if (result < 0)
             return result;
     }
-    if (!plan->has_program && settings->enter_pid == 0)
-        return fail(error, NULL, EINVAL, "plan", "no program");
     return 0;
 }
 

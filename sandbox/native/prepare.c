@@ -415,6 +415,8 @@ int prepare(const struct plan *plan, struct settings *settings, struct init *ini
         return fail(error, NULL, EINVAL, "clone3", "namespaces");
     if (init->new_user && settings->uid_map == NULL)
         return fail(error, NULL, EINVAL, "clone3", "no id map");
+    if (!plan->has_program && settings->enter_pid == 0)
+        return fail(error, NULL, EINVAL, "plan", "no program");
     result = make_memory(plan, init, error);
     if (result == 0)
         result = open_cgroups(settings, init, error);

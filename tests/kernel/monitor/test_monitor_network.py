@@ -5,8 +5,10 @@ The host is a network namespace of the test's own, which the monitor is started 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,22 +19,25 @@ from typing import Any
 
 import pytest
 import requires
-from kit.launch import ALL, NEWNET, NEWUSER, Box
+from kit.launch import ALL, MOUNTS, NEWNET, NEWUSER, SAFE, Box
 from kit.nethosts import Fabric
 
 from netns import Endpoint, Namespace, Netlink, Network, Route, packed, settings
-from sandbox.errors import LaunchFailed
+from sandbox.errors import LaunchFailed, UsageError
 from sandbox.monitor import client
 from sandbox.monitor.exitrecord import ExitRecord, verdict_of
 from sandbox.native import plan
 from sandbox.native.plan import Op, op
 from sandbox.record import replace
+from sandbox.runtime import identity
+from sandbox.runtime.connect import connect_endpoint, set_endpoints
 from sandbox.runtime.launch import Plumbing
 from sandbox.runtime.plan import endpoint_ops
 
 pytestmark = [requires.root, requires.overlay, requires.program("busybox")]
 
 IDS = (op("id_map", "0 100000 65536\n", "0 100000 65536\n"),)
+SYS = op("mount", "sysfs", "sysfs", "/sys", SAFE, (), 0)
 PING = "ping -c 1 -W 5 {} >/dev/null && echo answered"
 
 
@@ -82,7 +87,7 @@ class Wired:
             "-c",
             script,
             namespaces=namespaces,
-            settings=(op("log", str(self.log), 0, 1), *settings),
+            settings=(*self.kept, *settings),
             before=(op("network"), *before),
             **options,
         )
@@ -109,6 +114,10 @@ class Wired:
         launch.close()
         launch.wait_gone()
         return record, self.output()
+
+    @property
+    def kept(self) -> tuple[Op, ...]:
+        return (op("log", str(self.log), 0, 1), op("lifetime", plan.LIFETIME_WITH_LAUNCHER))
 
     @property
     def log(self) -> Path:
@@ -152,7 +161,7 @@ def fabric(stack: ExitStack) -> Fabric:
 @pytest.fixture
 def wired(fabric: Fabric, tmp_path: Path) -> Iterator[Wired]:
     made = Wired(fabric, Box(driver=Path("/none"), folder=tmp_path / "box").make())
-    for applet in ("ping", "nc", "ip", "cat", "wget"):
+    for applet in ("ping", "tr"):
         link = made.box.image / "bin" / applet
         if not link.is_symlink():
             link.symlink_to("busybox")
@@ -185,8 +194,11 @@ def test_the_container_has_what_was_asked_for(wired: Wired) -> None:
     network = wired.fabric.network()
     link = wired.plumbing(network, mac="02:42:00:00:00:07", mtu=1400, hairpin=True)
 
-    launch = wired.start("ip -o address; ip route; ip link show eth0; exec sleep 60", link)
+    launch = wired.start(
+        "ip -o address; ip route; ip link show eth0; echo done; exec sleep 60", link
+    )
     launch.wait_started(timeout_s=20)
+    wait_for(lambda: "done" in wired.output())
     with Netlink.open(wired.fabric.host) as netlink:
         outer = netlink.link(link.link)
         bridge = netlink.link(network.config.bridge)
@@ -375,6 +387,106 @@ def test_what_is_reserved_stays_open_over_restarts_and_is_not_the_container_s(
     launch.wait_gone()
     assert is_free(wired.fabric.host, ports[0])
     assert is_free(wired.fabric.host, ports[-1])
+
+
+@pytest.mark.parametrize("settings", [(), IDS], ids=["", "user-namespace"])
+def test_a_running_container_is_connected(wired: Wired, settings: tuple[Op, ...]) -> None:
+    first, second = wired.fabric.network(), wired.fabric.network(ipv6=True)
+    options: dict[str, Any] = {}
+    if settings:
+        options = {
+            "namespaces": ALL | NEWUSER,
+            "root": wired.box.root(plan.OVERLAY_IDMAPPED | plan.OVERLAY_VOLATILE),
+        }
+    launch = wired.start(
+        "until ip link show eth1 2>/dev/null | grep -q ,UP; do usleep 1000; done;"
+        f"{PING.format('10.9.2.1')}; {PING.format('fd00:2::1')}; ip route",
+        wired.plumbing(first),
+        settings=settings,
+        **options,
+    )
+    started = launch.wait_started(timeout_s=20)
+
+    with wired.fabric.host.entered():
+        connect_endpoint(started.pid, started.start_time, wired.plumbing(second, name="eth1"))
+    launch.wait(timeout_s=20)
+
+    said = wired.output()
+    assert said.count("answered") == 2
+    assert "10.9.2.0/24 dev eth1" in said
+
+
+def test_what_cannot_be_connected_is_said_so_and_nothing_is_left(wired: Wired) -> None:
+    network = wired.fabric.network()
+    launch = wired.start("exec sleep 60", wired.plumbing(network))
+    started = launch.wait_started(timeout_s=20)
+    far = wired.plumbing(
+        network, name="eth1", routes=(Route(destination="default", gateway="10.1.1.1"),)
+    )
+    same = wired.plumbing(network, name="eth0")
+    good = wired.plumbing(network, name="eth1")
+    no_bridge = replace(good, make=packed.plumbing(wired.endpoint(network, link="x"), 4000)[0])
+
+    with wired.fabric.host.entered():
+        before = wired.links()
+        for link, number in ((far, errno.ENETUNREACH), (same, errno.EEXIST)):
+            with pytest.raises(LaunchFailed) as caught:
+                connect_endpoint(started.pid, started.start_time, link)
+            assert caught.value.errno == number
+        with pytest.raises(LaunchFailed, match="cannot make the network link"):
+            connect_endpoint(started.pid, started.start_time, no_bridge)
+        with pytest.raises(LaunchFailed) as caught:
+            connect_endpoint(started.pid, started.start_time + 1, good)
+        assert caught.value.errno == errno.ESRCH
+        assert wired.links() == before
+        connect_endpoint(started.pid, started.start_time, good)
+        assert wired.links() == before | {good.link}
+
+
+def test_the_network_of_the_host_is_given_no_link(wired: Wired) -> None:
+    network = wired.fabric.network()
+    link = wired.plumbing(network)
+    own = identity.start_time(os.getpid())
+    assert own is not None
+
+    with pytest.raises(LaunchFailed, match="it has the host's network"):
+        connect_endpoint(os.getpid(), own, link)
+
+
+def test_a_restart_makes_the_links_that_the_monitor_was_told_of(wired: Wired) -> None:
+    first, second = wired.fabric.network(), wired.fabric.network()
+    launch = wired.start(
+        "trap 'exit 0' USR1; ls /sys/class/net | tr '\\n' ' '; echo;"
+        "test -e /again || { touch /again; sleep 60 & wait; }",
+        wired.plumbing(first),
+        settings=(op("restart", 2, 2),),
+        mounts=(*MOUNTS, SYS),
+    )
+    launch.wait_started(timeout_s=20)
+    links = (wired.plumbing(first, name="one"), wired.plumbing(second, name="two"))
+
+    with client.connect(str(wired.box.folder)) as control:
+        set_endpoints(control, links[:1])
+        set_endpoints(control, links)
+        wait_for(lambda: "\n" in wired.output())
+        control.signal(signal.SIGUSR1)
+        record = control.wait()
+
+    assert record.restarts == 2
+    assert wired.output().splitlines()[1:] == ["lo one two "] * 2
+
+
+def test_the_monitor_is_told_of_links_alone(wired: Wired) -> None:
+    network = wired.fabric.network()
+    launch = wired.start("exec sleep 60", wired.plumbing(network))
+    launch.wait_started(timeout_s=20)
+
+    with client.connect(str(wired.box.folder)) as control:
+        for wrong in (b"", b"x" * 4096, plan.encode([op("network")])[:-8]):
+            with pytest.raises(UsageError):
+                control.endpoints(wrong)
+        set_endpoints(control, ())
+        assert control.status()["phase"] == "running"
 
 
 def is_free(host: Namespace, port: int) -> bool:
