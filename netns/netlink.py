@@ -1,4 +1,4 @@
-"""The door to pyroute2: a typed face for links, addresses and routes, and for tracked flows.
+"""The door to pyroute2: a typed face for links, addresses and routes.
 
 pyroute2 has no types and costs some 200 ms to import, so it is loaded by the first `Netlink`
 that is opened, and nothing of it leaves this file.  A `Netlink` is one rtnetlink socket; it
@@ -12,7 +12,6 @@ from errno import EEXIST, EINVAL, ENODEV, ENOENT, ESRCH
 from netns import model
 from netns.errors import InvalidValue, LinkError, LinkExists, LinkNotFound, LinkRefused
 from netns.model import Link, Route
-from netns.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,15 +25,6 @@ IFA_F_NODAD = 0x02
 _MAIN_TABLE = 254
 _UNICAST = 1
 _AF_INET, _AF_INET6 = 2, 10
-
-
-class Flow(Record):
-    """A tracked flow: where its client sends, and who answers; both are one without NAT."""
-
-    protocol: int
-    destination: str
-    port: int
-    answered_by: str
 
 
 class Netlink:
@@ -239,51 +229,6 @@ class Netlink:
             return list(request(*words, **fields))
         except NetlinkError as error:
             raise refusal(link, f"cannot {act}{self._where}", error.code, str(error)) from error
-
-
-def forget_flows(
-    is_meant: Callable[[Flow], bool], *, ipv6: bool, namespace: Namespace | None = None
-) -> int:
-    """Make connection tracking forget flows of one family; the answer is how many.
-
-    A tracked flow goes where its first packet went, whatever the rules say since.
-    """
-    from contextlib import nullcontext
-
-    from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
-
-    family = _AF_INET6 if ipv6 else _AF_INET
-    forgotten = 0
-    # This socket is not made before its first request, so all of it is in the namespace.
-    with nullcontext() if namespace is None else namespace.entered():
-        tracked = NFCTSocket(nfgen_family=family)
-        try:
-            for entry in list(tracked.dump()):
-                asked = NFCTAttrTuple.from_netlink(family, entry.get("CTA_TUPLE_ORIG"))
-                answer = NFCTAttrTuple.from_netlink(family, entry.get("CTA_TUPLE_REPLY"))
-                flow = Flow(
-                    protocol=asked.proto or 0,
-                    destination=asked.daddr or "",
-                    port=asked.dport or 0,
-                    answered_by=answer.saddr or "",
-                )
-                if is_meant(flow) and _forgotten(tracked, asked):
-                    forgotten += 1
-        finally:
-            tracked.close()
-    return forgotten
-
-
-def _forgotten(tracked: Any, flow: Any) -> bool:
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    try:
-        tracked.entry("del", tuple_orig=flow)
-    except NetlinkError as error:
-        if error.code == ENOENT:  # it ended meanwhile
-            return False
-        raise refusal("", "cannot forget a flow", error.code, str(error)) from error
-    return True
 
 
 def refusal(link: str, message: str, errno: int, text: str = "") -> LinkError:

@@ -43,14 +43,14 @@ _NFTA_LIST_ELEM, _NFTA_SET_ELEM_KEY, _NFTA_DATA_VALUE = 1, 1, 1
 _RTA_GATEWAY = 5
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNICAST = 254, 4, 0, 1
 
-_HEADER = Struct("=IHHII")  # length, type, flags, sequence number, port
+HEADER = Struct("=IHHII")  # length, type, flags, sequence number, port
 _LINK = Struct("=BxHiII")  # family, type, index, flags, which flags
 _ADDRESS = Struct("=BBBBI")  # family, prefix, flags, scope, index
 _ROUTE = Struct("=BBBBBBBBI")  # family, lengths, tos, table, protocol, scope, type, flags
-_NETFILTER = Struct("=BBH")  # family, version, resource
-_ATTRIBUTE = Struct("=HH")
+NETFILTER = Struct("=BBH")  # family, version, resource
+ATTRIBUTE = Struct("=HH")
 _NUMBER = Struct("=I")
-_ERRNO = Struct("=i")
+ERRNO = Struct("=i")
 
 
 def plumbing(endpoint: Endpoint, bridge: int) -> tuple[bytes, bytes, bytes]:
@@ -148,41 +148,41 @@ def veth(
     The descriptor is the end of the message.  ``master`` is the bridge that the end here becomes a
     port of; 0, like an ``mtu`` of 0, is left to the kernel.
     """
-    size = _number(_IFLA_MTU, mtu) if mtu else b""
+    size = number(_IFLA_MTU, mtu) if mtu else b""
     other = _LINK.pack(0, 0, 0, 0, 0) + (
-        _text(_IFLA_IFNAME, peer)
-        + _attribute(_IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
+        text(_IFLA_IFNAME, peer)
+        + attribute(_IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
         + size
-        + _number(_IFLA_NET_NS_FD, peer_namespace)
+        + number(_IFLA_NET_NS_FD, peer_namespace)
     )
-    info = _text(_IFLA_INFO_KIND, "veth") + _attribute(
-        _IFLA_INFO_DATA, _attribute(_VETH_INFO_PEER, other)
+    info = text(_IFLA_INFO_KIND, "veth") + attribute(
+        _IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, other)
     )
     return _message(
         RTM_NEWLINK,
         NLM_F_CREATE | NLM_F_EXCL,
         _LINK.pack(0, 0, 0, 0, 0)
-        + _text(_IFLA_IFNAME, name)
+        + text(_IFLA_IFNAME, name)
         + size
-        + (_number(_IFLA_MASTER, master) if master else b"")
-        + _attribute(_IFLA_LINKINFO, info),
+        + (number(_IFLA_MASTER, master) if master else b"")
+        + attribute(_IFLA_LINKINFO, info),
     )
 
 
 def up(name: str, *, hairpin: bool = False) -> bytes:
     """Bring a link up; with ``hairpin``, frames leave by the bridge port that they came in by."""
-    body = _LINK.pack(0, 0, 0, IFF_UP, IFF_UP) + _text(_IFLA_IFNAME, name)
+    body = _LINK.pack(0, 0, 0, IFF_UP, IFF_UP) + text(_IFLA_IFNAME, name)
     if hairpin:
-        port = _text(_IFLA_INFO_SLAVE_KIND, "bridge") + _attribute(
-            _IFLA_INFO_SLAVE_DATA, _attribute(_IFLA_BRPORT_MODE, b"\1")
+        port = text(_IFLA_INFO_SLAVE_KIND, "bridge") + attribute(
+            _IFLA_INFO_SLAVE_DATA, attribute(_IFLA_BRPORT_MODE, b"\1")
         )
-        body += _attribute(_IFLA_LINKINFO, port)
+        body += attribute(_IFLA_LINKINFO, port)
     return _message(RTM_NEWLINK, 0, body)
 
 
 def remove(name: str) -> bytes:
     """Remove a link, and the other one of a pair with it; ENODEV if there is none."""
-    return _message(RTM_DELLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, name))
+    return _message(RTM_DELLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + text(_IFLA_IFNAME, name))
 
 
 def address(index: int, text: str) -> bytes:
@@ -193,8 +193,8 @@ def address(index: int, text: str) -> bytes:
         RTM_NEWADDR,
         NLM_F_CREATE | NLM_F_REPLACE,
         _ADDRESS.pack(family, prefix, flags, 0, index)
-        + _attribute(_IFA_LOCAL, packed)
-        + _attribute(_IFA_ADDRESS, packed),
+        + attribute(_IFA_LOCAL, packed)
+        + attribute(_IFA_ADDRESS, packed),
     )
 
 
@@ -208,7 +208,7 @@ def default_route(gateway: str) -> bytes:
             *(family, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_STATIC),
             *(_RT_SCOPE_UNIVERSE, _RTN_UNICAST, 0),
         )
-        + _attribute(_RTA_GATEWAY, packed),
+        + attribute(_RTA_GATEWAY, packed),
     )
 
 
@@ -216,19 +216,19 @@ def look_up(link: str | int) -> bytes:
     """Ask for a link by its name or index; the link watch is up to date afterwards (from 6.8)."""
     if isinstance(link, int):
         return _message(RTM_GETLINK, 0, _LINK.pack(0, 0, link, 0, 0))
-    return _message(RTM_GETLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, link))
+    return _message(RTM_GETLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + text(_IFLA_IFNAME, link))
 
 
 def link_in_set(table: str, set_: str, link: str) -> bytes:
     """Ask nftables whether the set of an inet table has the name of a link: ENOENT if not."""
-    key = _nested(_NFTA_SET_ELEM_KEY, _attribute(_NFTA_DATA_VALUE, link.encode().ljust(16, b"\0")))
+    key = nested(_NFTA_SET_ELEM_KEY, attribute(_NFTA_DATA_VALUE, link.encode().ljust(16, b"\0")))
     return _message(
         NFT_MSG_GETSETELEM,
         0,
-        _NETFILTER.pack(_NFPROTO_INET, 0, 0)
-        + _text(_NFTA_SET_ELEM_LIST_TABLE, table)
-        + _text(_NFTA_SET_ELEM_LIST_SET, set_)
-        + _nested(_NFTA_SET_ELEM_LIST_ELEMENTS, _nested(_NFTA_LIST_ELEM, key)),
+        NETFILTER.pack(_NFPROTO_INET, 0, 0)
+        + text(_NFTA_SET_ELEM_LIST_TABLE, table)
+        + text(_NFTA_SET_ELEM_LIST_SET, set_)
+        + nested(_NFTA_SET_ELEM_LIST_ELEMENTS, nested(_NFTA_LIST_ELEM, key)),
     )
 
 
@@ -245,19 +245,17 @@ class Wire:
     def ask(self, link: str, act: str, message: bytes) -> bytes:
         """Send one message and wait for its end; the answer is the body of the first reply."""
         self._sequence += 1
-        length, type_, flags, _, _ = _HEADER.unpack_from(message)
-        head = _HEADER.pack(length, type_, flags, self._sequence, 0)
-        self._socket.send(head + message[_HEADER.size :])
+        self._socket.send(numbered(message, self._sequence, 0))
         answer = b""
         while True:
             data = self._socket.recv(65536)
             while data:
-                length, type_, _, sequence, _ = _HEADER.unpack_from(data)
-                body, data = data[_HEADER.size : length], data[(length + 3) & ~3 :]
+                length, type_, _, sequence, _ = HEADER.unpack_from(data)
+                body, data = data[HEADER.size : length], data[(length + 3) & ~3 :]
                 if sequence != self._sequence:
                     continue
                 if type_ == _NLMSG_ERROR:
-                    errno = -_ERRNO.unpack_from(body)[0]
+                    errno = -ERRNO.unpack_from(body)[0]
                     if errno:
                         raise refusal(link, f"cannot {act}{self._where}", errno)
                     return answer
@@ -269,9 +267,9 @@ class Wire:
         index = _LINK.unpack_from(body)[2]
         mtu, at = 0, _LINK.size
         while at < len(body):
-            length, type_ = _ATTRIBUTE.unpack_from(body, at)
+            length, type_ = ATTRIBUTE.unpack_from(body, at)
             if type_ == _IFLA_MTU:
-                mtu = _NUMBER.unpack_from(body, at + _ATTRIBUTE.size)[0]
+                mtu = _NUMBER.unpack_from(body, at + ATTRIBUTE.size)[0]
             at += (length + 3) & ~3
         return index, mtu
 
@@ -299,27 +297,40 @@ class Wire:
         self.close()
 
 
+def head(type_: int, flags: int, body: bytes) -> bytes:
+    """The header of a request with that body; the sequence number is put in when it is sent."""
+    return HEADER.pack(HEADER.size + len(body), type_, flags | NLM_F_REQUEST, 0, 0)
+
+
+def numbered(message: bytes, sequence: int, flags: int) -> bytes:
+    """The message with its sequence number, and with these flags more."""
+    length, type_, had, _, _ = HEADER.unpack_from(message)
+    return HEADER.pack(length, type_, had | flags, sequence, 0) + message[HEADER.size :]
+
+
 def _message(type_: int, flags: int, body: bytes) -> bytes:
-    # The sequence number is put in when it is sent.
-    flags |= NLM_F_REQUEST | NLM_F_ACK
-    return _HEADER.pack(_HEADER.size + len(body), type_, flags, 0, 0) + body
+    return head(type_, flags | NLM_F_ACK, body) + body
 
 
-def _attribute(type_: int, value: bytes) -> bytes:
-    size = _ATTRIBUTE.size + len(value)
-    return _ATTRIBUTE.pack(size, type_) + value + bytes(-size % 4)
+def attribute(type_: int, value: bytes) -> bytes:
+    """An attribute, padded to the next whole word."""
+    size = ATTRIBUTE.size + len(value)
+    return ATTRIBUTE.pack(size, type_) + value + bytes(-size % 4)
 
 
-def _nested(type_: int, value: bytes) -> bytes:
-    return _attribute(type_ | _NESTED, value)
+def nested(type_: int, value: bytes) -> bytes:
+    """An attribute of attributes, marked as such."""
+    return attribute(type_ | _NESTED, value)
 
 
-def _number(type_: int, value: int) -> bytes:
-    return _attribute(type_, _NUMBER.pack(value))
+def number(type_: int, value: int) -> bytes:
+    """An attribute of 32 bits in the host's order."""
+    return attribute(type_, _NUMBER.pack(value))
 
 
-def _text(type_: int, value: str) -> bytes:
-    return _attribute(type_, value.encode() + b"\0")
+def text(type_: int, value: str) -> bytes:
+    """An attribute of a text, with its end."""
+    return attribute(type_, value.encode() + b"\0")
 
 
 def _parsed(text: str) -> tuple[int, bytes, int]:

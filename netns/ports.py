@@ -12,29 +12,42 @@ IPv6's loopback is not sent on: Linux takes no answer for ::1 from a bridge.  A 
 
 from __future__ import annotations
 
+import _socket
 import os
-from errno import EADDRINUSE, EADDRNOTAVAIL
+from errno import EADDRINUSE, EADDRNOTAVAIL, EEXIST, ENOENT, EOPNOTSUPP, EPROTONOSUPPORT
 
-from netns import model, nat, nftables, settings
-from netns.errors import AddressNotHere, InvalidValue, NetnsError, PortTaken, RulesRefused
+from netns import elements, model, settings
+from netns.elements import ANY
+from netns.errors import (
+    AddressNotHere,
+    InvalidValue,
+    NetnsError,
+    PortTaken,
+    RulesRefused,
+    RulesUnavailable,
+)
 from netns.model import PortMapping
-from netns.nftables import Element, Put, Take
+from netns.nfnetlink import Refusal, Wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
+    from _socket import socket
     from types import TracebackType
 
+    from netns.errors import RulesError
     from netns.namespace import Namespace
 
-ANY = ("", "0.0.0.0", "::")
-_UDP = 17
+_KINDS = {
+    "tcp": (_socket.SOCK_STREAM, _socket.IPPROTO_TCP),
+    "udp": (_socket.SOCK_DGRAM, _socket.IPPROTO_UDP),
+    "sctp": (_socket.SOCK_STREAM, _socket.IPPROTO_SCTP),
+}
 
 
 class Reservation:
     """Ports of the host that are ours while the sockets are open."""
 
-    def __init__(self, mappings: tuple[PortMapping, ...], sockets: list[socket.socket]) -> None:
+    def __init__(self, mappings: tuple[PortMapping, ...], sockets: list[socket]) -> None:
         """Keep the sockets, one for each mapping; use `reserve`."""
         self.mappings = mappings
         self.sockets = sockets
@@ -84,23 +97,21 @@ def publish(
     table: str, mappings: tuple[PortMapping, ...], *, namespace: Namespace | None = None
 ) -> None:
     """Send the ports on; all of them, or none and `PortTaken` with the owner."""
-    rules = nat.table(table)
-    try:
-        changes = [
-            Put(table=rules, set=name, elements=elements, new=True)
-            for name, elements in _elements(mappings).items()
-        ]
-        nftables.apply(changes, namespace=namespace)
-    except RulesRefused as error:
-        if nftables.EXISTS not in error.reason:
-            raise
-        there = published(table, namespace=namespace)
-        for mapping in mappings:
-            for other in there:
-                if _key(other) == _key(mapping):
-                    raise _taken(mapping, other.owner) from error
-        raise
-    _forget_flows(mappings, namespace)
+    model.checked_table_name(table)
+    messages = [elements.put(table, mapping) for mapping in mappings]
+    if not messages:
+        return
+    with settings.entered(namespace):
+        with Wire() as wire:
+            refused = wire.apply(messages)
+        if not refused:
+            _forget_flows(mappings)
+            return
+    place, errno = next(iter(refused.items()))
+    mapping = mappings[max(place, 0)]
+    if errno == EEXIST:
+        raise _taken(mapping, _owner(table, mapping, namespace))
+    raise _refusal(errno, f"publish port {mapping.host_port} in table {table}")
 
 
 def withdraw(
@@ -110,74 +121,50 @@ def withdraw(
 
     A port that leads to somebody else by now is left to him.
     """
-    here = {_key(mapping): mapping for mapping in published(table, namespace=namespace)}
-    ours = [m for m in mappings if _key(m) in here and _is_same(here[_key(m)], m)]
-    rules = nat.table(table)
-    nftables.apply(
-        [
-            Take(table=rules, set=name, elements=elements)
-            for name, elements in _elements(tuple(ours)).items()
-        ],
-        namespace=namespace,
-    )
-    _forget_flows(mappings, namespace)
+    model.checked_table_name(table)
+    if not mappings:
+        return
+    with settings.entered(namespace):
+        with Wire() as wire:
+            ours = [mapping for mapping in mappings if _is_ours(wire, table, mapping)]
+            takes = [elements.take(table, mapping) for mapping in ours]
+            refused = wire.apply(takes)
+            if ENOENT in refused.values():
+                # Somebody else took one away in between: one by one.
+                each = [wire.apply([take]) for take in takes]
+                refused = {n: e for one in each for n, e in one.items() if e != ENOENT}
+        if refused:
+            raise _refusal(next(iter(refused.values())), f"withdraw ports of table {table}")
+        _forget_flows(mappings)
 
 
 def published(table: str, *, namespace: Namespace | None = None) -> tuple[PortMapping, ...]:
     """Every port that the table sends on; none if the table is gone."""
-    rules = nat.table(table)
+    model.checked_table_name(table)
     found: list[PortMapping] = []
-    names = ("named4", "named6", "any4", "any6")
-    for elements in nftables.elements(rules, *names, namespace=namespace).values():
-        for element in elements:
-            host = str(element.key[0]) if len(element.key) == 3 else ""
-            protocol, port = element.key[-2:]
-            found.append(
-                PortMapping(
-                    host_address=host,
-                    host_port=int(port),
-                    protocol=_protocol(protocol),
-                    address=str(element.value[0]),
-                    port=int(element.value[1]),
-                    owner=element.comment,
-                )
-            )
+    with settings.entered(namespace), Wire() as wire:
+        for name in elements.MAPS:
+            try:
+                for body in wire.dump(elements.listing(table, name)):
+                    found += elements.mappings_of(name, body)
+            except Refusal as error:
+                if error.errno != ENOENT:
+                    raise _refusal(error.errno, f"list the ports of table {table}") from error
     return tuple(found)
 
 
-def _bound(mapping: PortMapping, namespace: Namespace | None) -> socket.socket:
+def _bound(mapping: PortMapping, namespace: Namespace | None) -> socket:
     """A socket of the host that is bound to the port, and answers nobody."""
-    import socket
-
-    _checked(mapping, lowest=0)
-    family = socket.AF_INET6 if model.is_ipv6(mapping.address) else socket.AF_INET
-    kinds = {
-        "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
-        "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
-        "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
-    }
-
-    def bound(port: int) -> socket.socket:
-        made = socket.socket(family, *kinds[mapping.protocol])
+    _checked(mapping)
+    is_ipv6 = model.is_ipv6(mapping.host_address or mapping.address)
+    family = _socket.AF_INET6 if is_ipv6 else _socket.AF_INET
+    with settings.entered(namespace):
         try:
-            if mapping.protocol == "tcp":
-                # Connections that linger after a former server are not in the way.
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            made.bind((mapping.host_address, port))
-        except BaseException:
-            made.close()
-            raise
-        return made
-
-    with settings.in_namespace(namespace) as host, host.entered():
-        try:
-            made = bound(mapping.host_port)
+            made = _bound_to(mapping, family, mapping.host_port)
             if mapping.protocol == "tcp":
                 if not mapping.host_port:
                     # A port that the kernel picked would be lost by what follows.
-                    picked, made = made, bound(made.getsockname()[1])
+                    picked, made = made, _bound_to(mapping, family, made.getsockname()[1])
                     picked.close()
                 _claim(made)
         except OSError as error:
@@ -192,7 +179,24 @@ def _bound(mapping: PortMapping, namespace: Namespace | None) -> socket.socket:
     return made
 
 
-def _claim(bound: socket.socket) -> None:
+def _bound_to(mapping: PortMapping, family: int, port: int) -> socket:
+    kind, protocol = _KINDS[mapping.protocol]
+    made = _socket.socket(family, kind | _socket.SOCK_CLOEXEC, protocol)
+    try:
+        if mapping.protocol == "tcp":
+            # Connections that linger after a former server are not in the way.
+            made.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        if family == _socket.AF_INET6:
+            made.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 1)
+        any_ = "::" if family == _socket.AF_INET6 else "0.0.0.0"
+        made.bind((mapping.host_address or any_, port))
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _claim(bound: socket) -> None:
     """Keep a TCP port from everybody, and refuse who connects to it.
 
     Two may be bound with SO_REUSEADDR until one listens, so listening is the question whether
@@ -200,93 +204,66 @@ def _claim(bound: socket.socket) -> None:
     say) wait for an answer instead of trying the next address of the name.  Without
     SO_REUSEADDR on ours, nobody else can listen from now on.
     """
-    import socket
-
     try:
         bound.listen(0)
-        bound.shutdown(socket.SHUT_RD)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        bound.shutdown(_socket.SHUT_RD)
+        bound.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 0)
     except BaseException:
         bound.close()
         raise
 
 
-def _forget_flows(mappings: tuple[PortMapping, ...], namespace: Namespace | None) -> None:
-    """Let clients of UDP ports that send on and on be looked at anew.
+def _forget_flows(mappings: tuple[PortMapping, ...]) -> None:
+    udp = tuple(mapping for mapping in mappings if mapping.protocol == "udp")
+    if udp:
+        from netns import flows  # for UDP ports alone
 
-    A flow without connections is one as long as packets come, so it would go on to the host
-    itself after the port is published, and to an address that is nobody's after it is withdrawn.
-    """
-    udp = [mapping for mapping in mappings if mapping.protocol == "udp"]
-    if not udp:
-        return
-    from netns.netlink import Flow, Netlink, forget_flows
-
-    with Netlink.open(namespace) as netlink:
-        host = {str(model.interface(address).ip) for address in netlink.all_addresses()}
-    ours = {str(model.interface(mapping.address).ip) for mapping in udp}
-    ports = {mapping.host_port for mapping in udp}
-
-    def is_meant(flow: Flow) -> bool:
-        return (
-            flow.protocol == _UDP
-            and flow.port in ports
-            and flow.destination in host
-            and flow.answered_by in ours | {flow.destination}
-        )
-
-    for ipv6 in {model.is_ipv6(mapping.address) for mapping in udp}:
-        forget_flows(is_meant, ipv6=ipv6, namespace=namespace)
+        flows.forget(udp)
 
 
-def _elements(mappings: tuple[PortMapping, ...]) -> dict[str, tuple[Element, ...]]:
-    found: dict[str, tuple[Element, ...]] = {}
-    for mapping in mappings:
-        _checked(mapping, lowest=1)
-        family = 6 if model.is_ipv6(mapping.address) else 4
-        key: tuple[str | int, ...] = (mapping.protocol, mapping.host_port)
-        name = f"any{family}"
-        if mapping.host_address not in ANY:
-            key, name = (str(model.interface(mapping.host_address).ip), *key), f"named{family}"
-        element = Element(
-            key=key,
-            value=(str(model.interface(mapping.address).ip), mapping.port),
-            comment=model.checked_owner(mapping.owner),
-        )
-        found[name] = (*found.get(name, ()), element)
-    return found
+def _is_ours(wire: Wire, table: str, mapping: PortMapping) -> bool:
+    try:
+        answer = wire.ask(elements.question(table, mapping))
+    except Refusal as error:
+        if error.errno == ENOENT:
+            return False
+        raise _refusal(error.errno, f"look into table {table}") from error
+    there = elements.mappings_of(elements.map_of(mapping), answer)
+    return any(elements.value_of(one) == elements.value_of(mapping) for one in there)
 
 
-def _checked(mapping: PortMapping, *, lowest: int) -> None:
-    model.checked_port(mapping.host_port, lowest=lowest)
+def _refusal(errno: int, act: str) -> RulesError:
+    if errno in (EOPNOTSUPP, EPROTONOSUPPORT):
+        return RulesUnavailable("this kernel has no nftables")
+    return RulesRefused(f"cannot {act}: {os.strerror(errno).lower()}", text="")
+
+
+def _checked(mapping: PortMapping) -> None:
+    model.checked_port(mapping.host_port, lowest=0)
     model.checked_port(mapping.port)
     if mapping.protocol not in model.PROTOCOLS:
         known = ", ".join(model.PROTOCOLS)
         raise InvalidValue("protocol", mapping.protocol, f"known are {known}")
-    address = model.interface(mapping.address)
-    if mapping.host_address and model.interface(mapping.host_address).version != address.version:
-        reason = f"it cannot lead to {mapping.address}, which is of the other family"
-        raise InvalidValue("host address", mapping.host_address, reason)
+    model.packed_address(mapping.address)
+    if mapping.host_address:
+        model.packed_address(mapping.host_address)
 
 
-def _key(mapping: PortMapping) -> tuple[bool, str, str, int]:
-    host = "" if mapping.host_address in ANY else str(model.interface(mapping.host_address).ip)
-    return model.is_ipv6(mapping.address), host, mapping.protocol, mapping.host_port
+def _end(mapping: PortMapping) -> tuple[bool, bytes, str, int]:
+    any_ = mapping.host_address in ANY
+    host = b"" if any_ else model.packed_address(mapping.host_address)[0]
+    is_ipv6 = model.is_ipv6(mapping.host_address or mapping.address)
+    return is_ipv6, host, mapping.protocol, mapping.host_port
 
 
 def _owner(table: str, mapping: PortMapping, namespace: Namespace | None) -> str:
-    ipv6, host, protocol, port = _key(mapping)
+    is_ipv6, host, protocol, port = _end(mapping)
     for other in published(table, namespace=namespace):
-        other_ipv6, other_host, other_protocol, other_port = _key(other)
-        is_there = (ipv6, protocol, port) == (other_ipv6, other_protocol, other_port)
-        if is_there and (host == other_host or "" in {host, other_host}):
+        other_is_ipv6, other_host, other_protocol, other_port = _end(other)
+        is_there = (is_ipv6, protocol, port) == (other_is_ipv6, other_protocol, other_port)
+        if is_there and (host == other_host or b"" in (host, other_host)):
             return other.owner
     return ""
-
-
-def _is_same(one: PortMapping, two: PortMapping) -> bool:
-    ends = [(model.interface(m.address).ip, m.port) for m in (one, two)]
-    return ends[0] == ends[1]
 
 
 def _taken(mapping: PortMapping, owner: str) -> PortTaken:
@@ -303,13 +280,3 @@ def _with_port(mapping: PortMapping, port: int) -> PortMapping:
         port=mapping.port,
         owner=mapping.owner,
     )
-
-
-def _protocol(value: str | int) -> model.Protocol:
-    if value == "tcp":
-        return "tcp"
-    if value == "udp":
-        return "udp"
-    if value == "sctp":
-        return "sctp"
-    raise InvalidValue("protocol", value, "it is in the table, but not one of ours")

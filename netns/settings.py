@@ -12,7 +12,7 @@ from netns.errors import SettingRefused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netns.namespace import Namespace
+    from netns.namespace import Entered, Namespace
 
 ROOT = "/proc/sys/net"
 
@@ -66,6 +66,21 @@ def _harden(name: str, *, ipv6: bool) -> None:
     write(f"ipv6/conf/{name}/accept_ra", "0", optional=True)
     write(f"ipv6/conf/{name}/accept_dad", "0", optional=True)
     write(f"ipv6/conf/{name}/disable_ipv6", "0" if ipv6 else "1", optional=True)
+
+
+class Here:
+    """The thread where it is, for a block: `Entered` of no other namespace."""
+
+    def __enter__(self) -> None:
+        """Nothing."""
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing."""
+
+
+def entered(namespace: Namespace | None) -> Entered | Here:
+    """Move the thread into the namespace for a block; for None it stays, and nothing is loaded."""
+    return Here() if namespace is None else namespace.entered()
 
 
 def in_namespace(namespace: Namespace | None) -> Namespace:

@@ -207,8 +207,8 @@ print(*sys.modules)
 """
     from netns import packed
 
-    body = packed._LINK.pack(0, 0, 0, 0, 0) + packed._text(packed._IFLA_IFNAME, "br0")
-    info = packed._attribute(packed._IFLA_LINKINFO, packed._text(packed._IFLA_INFO_KIND, "bridge"))
+    body = packed._LINK.pack(0, 0, 0, 0, 0) + packed.text(packed._IFLA_IFNAME, "br0")
+    info = packed.attribute(packed._IFLA_LINKINFO, packed.text(packed._IFLA_INFO_KIND, "bridge"))
     made = packed._message(packed.RTM_NEWLINK, packed.NLM_F_CREATE, body + info)
     head = f"import sys; sys.path.append({str(ROOT)!r}); BRIDGE = {made!r}"
     done = subprocess.run(
