@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..errors import DamagedDocument, SandboxError, UsageError, VolumeNotFound
+from ..errors import DamagedDocument, ImageNotFound, SandboxError, UsageError, VolumeNotFound
 from ..paths import Paths
 from ..record import replace
 from ..state import containers, events, lock, names
@@ -168,6 +168,9 @@ class Engine:
                 launching.record = record
             launching.make_folders()
             containers.write(self.paths, record, durable=not options.rm)
+            if root.image_id and not self.store.holds(root.image_id):
+                # Removed since it was looked up; from here on the document keeps it.
+                raise ImageNotFound(options.image)
             launching.make_volumes(is_new=True)
             events.of_container(self.paths, record, "create")
         except BaseException:

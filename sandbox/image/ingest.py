@@ -180,7 +180,8 @@ class _Ingest:
             if _is_whole(self.store, image_id, manifest):
                 for name in names:
                     rename_name(self.store, stage_name(self.staging, name, image_id), name)
-                return image_id
+                if self.store.holds(image_id):
+                    return image_id
             staged = self._stage_all(layers, imageconfig.parse(config).diff_ids)
         else:
             staged = self._stage_all(layers, ("",) * len(layers))

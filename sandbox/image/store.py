@@ -5,7 +5,8 @@
                                 and a very long name by its digest
       ids/<hex>.json            one an image, named by the digest of its config, which is the
                                 image's id: digests, sizes, DiffIDs and ChainIDs of its layers,
-                                and what a container starts from
+                                and what a container starts from; its time is the last use
+      ids/<hex>.removing        the same while it is asked who needs it; see ``removing``
       damaged/                  documents that could not be read, set aside
       lock                      see below
     blobs/sha256/<hex>          manifests, configs and layers as they came, verified
@@ -38,6 +39,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 
 from .. import jsontext
 from ..errors import (
@@ -68,6 +70,8 @@ VERSION = 1
 MAX_DOCUMENT = 16 << 20
 MAX_FILE_NAME = 200
 MAX_PROBLEMS = 100
+REMOVING = ".removing"  # the end of a document's name while its image is being removed
+REMOVING_S = 2.0
 
 
 class Layer(Record):
@@ -149,12 +153,37 @@ class ImageStore:
 
     def has(self, image_id: str) -> bool:
         """Whether there is an image of this id."""
-        return os.path.exists(self._id_path(image_id))
+        path = self._id_path(image_id)
+        return os.path.exists(path) or os.path.exists(_away(path))
+
+    def holds(self, image_id: str) -> bool:
+        """Whether the image is there for one who has just written down that he needs it.
+
+        If so it stays, and counts as used now.  See ``removing``.
+        """
+        path = self._id_path(image_id)
+        away = _away(path)
+        deadline = 0.0
+        while True:
+            try:
+                os.utime(path)
+            except FileNotFoundError:
+                pass
+            else:
+                return True
+            # Who is about to remove it asks who needs it, and finds us.
+            if not os.path.exists(away):
+                return os.path.exists(path)
+            now = time.monotonic()
+            deadline = deadline or now + REMOVING_S
+            if now > deadline:
+                put_back(away, path)  # he died over it
+            time.sleep(0.001)
 
     def damaged(self) -> tuple[str, ...]:
         """The documents that were set aside: paths."""
         folder = f"{self.paths.images}/damaged"
-        return tuple(f"{folder}/{name}" for name in sorted(_listed(folder)))
+        return tuple(f"{folder}/{name}" for name in sorted(listed(folder)))
 
     def layer_path(self, chain_id: str) -> str:
         """Where the unpacked layer is."""
@@ -166,7 +195,7 @@ class ImageStore:
 
     def read_blob(self, digest: str, *, limit: int = MAX_DOCUMENT) -> bytes:
         """A manifest or a config as it came."""
-        return _read(self.blob_path(digest), limit)
+        return read_bounded(self.blob_path(digest), limit)
 
     # -- changing
 
@@ -184,6 +213,9 @@ class ImageStore:
             if not self.has(image_id):
                 raise ImageNotFound(image_id)
             rename_name(self, stage_name(staging, parsed, image_id), parsed)
+            if not self.holds(image_id):
+                self._forget(parsed, image_id)
+                raise ImageNotFound(image_id)
 
     def untag(self, name: str) -> str:
         """Take the name away from its image; the name as docker shows it."""
@@ -195,65 +227,39 @@ class ImageStore:
         sync_folder(self._names)
         return parsed.familiar
 
-    def delete(self, image_id: str, *, in_use: Iterable[str] = ()) -> Deleted:
+    def delete(
+        self, image_id: str, must_stay: Callable[[tuple[str, ...]], bool] | None = None
+    ) -> Deleted | None:
         """Remove the image and its names, and the layers and blobs that no image needs.
 
-        Refuses nothing: whether a container uses the image is for the caller to
-        ask.  ``in_use`` are unpacked trees (as in `Image.layers`) to be kept all the same.
+        ``must_stay`` is asked when nobody can find the image any more, with the names that it
+        has; if it says yes, everything stays, and this returns None.  See ``removing``.
         """
-        from .staging import Staging
+        from . import removing
 
-        image = self._image(image_id, names=(), shown=image_id)
-        untagged = []
-        for name, owner in list(self._all_names()):
-            if owner == image_id:
-                _unlink(self.name_path(name))
-                untagged.append(name.familiar)
-        kept = set(in_use)
-        candidates = [
-            f"layer {digests.hex_of(layer.chain_id)}"
-            for layer in reversed(image.layer_records)
-            if self.layer_path(layer.chain_id) not in kept
-        ]
-        candidates += [f"blob {digests.hex_of(digest)}" for digest in sorted(blobs_of(image))]
-        staging = Staging.create(self.paths.staging)
-        removed: list[str] | None = []
-        try:
-            staging.propose(candidates)
-            _unlink(self._id_path(image_id))
-            sync_folder(self._ids)
-            removed = self.remove_unreferenced(candidates)
-        finally:
-            if removed is None:
-                staging.leave()
-            else:
-                staging.close()
-        gone = [f"sha256:{line[6:]}" for line in removed or () if line.startswith("layer ")]
-        return Deleted(untagged=tuple(sorted(untagged)), deleted=(image_id, *gone))
+        return removing.delete(self, image_id, must_stay)
 
-    def collect(self, *, in_use: Iterable[str] = ()) -> tuple[str, ...]:
+    def collect(self) -> tuple[str, ...]:
         """Remove what nothing needs: layers, blobs and names without an image.
 
-        ``in_use`` are unpacked trees to keep.  What was removed is said as ``layer <hex>``,
-        ``blob <hex>`` and ``name <reference>``.
+        What was removed is said as ``layer <hex>``, ``blob <hex>`` and ``name <reference>``.
         Removes nothing while someone is loading, or while a damaged image document
         is set aside, since what it needed cannot be known.
         """
-        kept = {path.removesuffix("/tree").rpartition("/")[2] for path in in_use}
-        candidates = [f"layer {name}" for name in _listed(self.paths.layers) if name not in kept]
-        candidates += [f"blob {name}" for name in _listed(f"{self.paths.blobs}/sha256")]
-        removed = self.remove_unreferenced(candidates)
-        return () if removed is None else (*removed, *self._forget_dangling_names())
+        from . import removing
+
+        return removing.collect(self)
 
     def sweep_staging(self) -> tuple[str, ...]:
         """Remove what makers that are gone left half made.  Cheap when there is nothing."""
-        if not any(name.startswith("image-") for name in _listed(self.paths.staging)):
+        if not any(name.startswith("image-") for name in listed(self.paths.staging)):
             return ()
+        from .removing import remove_unreferenced
         from .staging import sweep
 
         return sweep(
             self.paths.staging,
-            lambda candidates: self.remove_unreferenced(candidates) is not None,
+            lambda candidates: remove_unreferenced(self, candidates) is not None,
         )
 
     # -- for the modules of this package
@@ -294,22 +300,13 @@ class ImageStore:
         """The document of an image."""
         return self._id_path(image_id)
 
-    def remove_unreferenced(self, candidates: Iterable[str]) -> list[str] | None:
-        """Remove those candidates that no image refers to; None if that cannot be done now.
+    def names(self) -> Iterator[tuple[Reference, str]]:
+        """Every name and the id that it stands for."""
+        return self._all_names()
 
-        It cannot while someone is loading, nor while what some image needs is unknown.
-        """
-        if any(name.startswith("ids-") for name in _listed(f"{self.paths.images}/damaged")):
-            return None
-        lines = [line for line in candidates if _is_candidate(line)]
-        if not lines:
-            return []
-        try:
-            with self.locked(shared=False):
-                needed = self._needed()
-                return [line for line in lines if line not in needed and self._discard(line)]
-        except (BlockingIOError, StoreError):
-            return None
+    def ids(self) -> list[str]:
+        """The ids of all images."""
+        return self._all_ids()
 
     # -- within
 
@@ -364,11 +361,11 @@ class ImageStore:
         return [image_id for image_id in self._all_ids() if image_id[7:].startswith(start)]
 
     def _all_ids(self) -> list[str]:
-        names = [name.removesuffix(".json") for name in _listed(self._ids)]
+        names = [name.removesuffix(".json") for name in listed(self._ids)]
         return sorted(f"sha256:{name}" for name in names if digests.is_hex(name))
 
     def _all_names(self) -> Iterator[tuple[Reference, str]]:
-        for file in sorted(_listed(self._names)):
+        for file in sorted(listed(self._names)):
             path = f"{self._names}/{file}"
             try:
                 name, image_id = self._name(path, None)
@@ -382,12 +379,14 @@ class ImageStore:
 
     def _image(self, image_id: str, *, names: Iterable[Reference], shown: str) -> Image:
         path = self._id_path(image_id)
+        named = tuple(names)
         try:
-            image = self._document(
-                path, "ids", lambda value: _image(value, path, image_id, tuple(names), self)
-            )
+            image = self._described(image_id, named)
         except FileNotFoundError as error:
-            raise ImageNotFound(shown) from error
+            # One that is put back was not removed.
+            if not os.path.exists(_away(path)) or not self.holds(image_id):
+                raise ImageNotFound(shown) from error
+            return self._image(image_id, names=named, shown=shown)
         for layer in image.layers:
             if not os.path.isdir(layer):
                 problem = DamagedDocument(what=path, problem=f"its layer {layer} is missing")
@@ -395,12 +394,26 @@ class ImageStore:
                 raise problem
         return image
 
+    def _described(self, image_id: str, names: tuple[Reference, ...]) -> Image:
+        path = self._id_path(image_id)
+        return self._document(
+            path, "ids", lambda value: image_of(value, path, image_id, names, self)
+        )
+
+    def _forget(self, name: Reference, image_id: str) -> None:
+        try:
+            path = self.name_path(name)
+            if self._name(path, name)[1] == image_id:
+                os.unlink(path)
+        except FileNotFoundError:
+            return
+
     def _id_path(self, image_id: str) -> str:
         return f"{self._ids}/{digests.hex_of(image_id)}.json"
 
     def _document(self, path: str, kind: str, parse: Callable[[Json], T]) -> T:
         try:
-            return parse(jsontext.decode(_read(path, MAX_DOCUMENT), what=path))
+            return parse(jsontext.decode(read_bounded(path, MAX_DOCUMENT), what=path))
         except DamagedDocument as error:
             self._note(error)
             self._set_aside(path, kind, error)
@@ -423,42 +436,6 @@ class ImageStore:
         except OSError:
             return
         error.hint = f"it was set aside as {aside}"
-
-    def _needed(self) -> set[str]:
-        needed: set[str] = set()
-        for image_id in self._all_ids():
-            path = self._id_path(image_id)
-            value = jsontext.decode(_read(path, MAX_DOCUMENT), what=path)
-            image = _image(value, path, image_id, (), self)
-            needed.update(f"layer {digests.hex_of(x.chain_id)}" for x in image.layer_records)
-            needed.update(f"blob {digests.hex_of(digest)}" for digest in blobs_of(image))
-        return needed
-
-    def _forget_dangling_names(self) -> list[str]:
-        # Writers of names hold the lock, shared, from before they look for the image.
-        forgotten = []
-        try:
-            with self.locked(shared=False):
-                for name, image_id in list(self._all_names()):
-                    if not self.has(image_id) and _unlink(self.name_path(name)):
-                        forgotten.append(f"name {name.familiar}")
-        except (BlockingIOError, FileNotFoundError):
-            pass  # someone is loading, or there is no store
-        return forgotten
-
-    def _discard(self, line: str) -> bool:
-        kind, _, name = line.partition(" ")
-        if kind == "blob":
-            return _unlink(f"{self.paths.blobs}/sha256/{name}")
-        from .staging import Staging
-
-        # Out of sight in one step, then removed: a half-removed layer is never found.
-        with Staging.create(self.paths.staging) as staging:
-            try:
-                os.rename(f"{self.paths.layers}/{name}", f"{staging.path}/layer")
-            except FileNotFoundError:
-                return False
-        return True
 
 
 class Lock:
@@ -523,9 +500,10 @@ def image_document(image: Image) -> dict[str, Json]:
     }
 
 
-def _image(
+def image_of(
     value: Json, path: str, image_id: str, names: tuple[Reference, ...], store: ImageStore
 ) -> Image:
+    """The image that a document describes.  `DamagedDocument` if it is none."""
     document = _versioned(value, path)
     if document.get("id") != image_id:
         raise DamagedDocument(what=path, problem="it is of another image")
@@ -612,12 +590,8 @@ def blobs_of(image: Image) -> set[str]:
     return {image.id, image.manifest_digest, *[layer.digest for layer in image.layer_records]}
 
 
-def _is_candidate(line: str) -> bool:
-    kind, _, name = line.partition(" ")
-    return kind in ("layer", "blob") and digests.is_hex(name)
-
-
-def _read(path: str, limit: int) -> bytes:
+def read_bounded(path: str, limit: int) -> bytes:
+    """A file that is no link and not longer than ``limit``."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         size = os.fstat(fd).st_size
@@ -629,19 +603,30 @@ def _read(path: str, limit: int) -> bytes:
     return content
 
 
-def _listed(path: str) -> list[str]:
+def _away(path: str) -> str:
+    return path.removesuffix(".json") + REMOVING
+
+
+def put_back(away: str, path: str) -> None:
+    """Undo the beginning of a removal; never over what was taken in anew meanwhile."""
+    try:
+        os.link(away, path)
+    except FileNotFoundError:
+        return
+    except FileExistsError:
+        pass
+    try:
+        os.unlink(away)
+    except FileNotFoundError:
+        return
+
+
+def listed(path: str) -> list[str]:
+    """The names in a folder that may be missing."""
     try:
         return os.listdir(path)
     except FileNotFoundError:
         return []
-
-
-def _unlink(path: str) -> bool:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def sync_folder(path: str) -> None:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import requires
@@ -22,6 +26,7 @@ from sandbox.image.archive import load
 from sandbox.image.importing import import_rootfs
 from sandbox.image.pack import file, layer_tar
 from sandbox.image.store import ImageStore
+from sandbox.oci import reference
 
 pytestmark = requires.root
 Write = Callable[[bytes], str]
@@ -183,14 +188,65 @@ def test_delete_keeps_what_another_image_needs(
     }
 
 
-def test_delete_keeps_layers_that_are_in_use(loaded: ImageStore, parts: Parts) -> None:
-    layers = loaded.resolve("small").layers
+def test_an_image_that_must_stay_stays_with_its_names(loaded: ImageStore, parts: Parts) -> None:
+    before = everything(loaded), loaded.resolve("small")
+    asked: list[tuple[str, ...]] = []
 
-    loaded.delete(parts.image_id, in_use=layers)
+    def must_stay(names: tuple[str, ...]) -> bool:
+        asked.append(names)
+        return True
 
-    assert all(os.path.isdir(layer) for layer in layers)
-    loaded.collect(in_use=layers[:1])
-    assert [os.path.isdir(layer) for layer in layers] == [True, False, False]
+    assert loaded.delete(parts.image_id, must_stay) is None
+
+    assert asked == [("small:latest",)]
+    assert (everything(loaded), loaded.resolve("small")) == before
+
+
+def test_a_name_given_during_a_removal_waits_for_its_end(loaded: ImageStore, parts: Parts) -> None:
+    failures: list[ImageNotFound] = []
+
+    def name_it() -> None:
+        try:
+            loaded.tag(parts.image_id, "late:1")
+        except ImageNotFound as error:
+            failures.append(error)
+
+    thread = Thread(target=name_it)
+
+    def must_stay(names: tuple[str, ...]) -> bool:
+        thread.start()
+        while not os.path.exists(loaded.name_path(reference.parse("late:1"))):
+            time.sleep(0.001)
+        return "late:1" in names
+
+    gone = loaded.delete(parts.image_id, must_stay)
+
+    thread.join()
+    assert gone is not None
+    assert len(failures) == 1
+    assert loaded.images() == ()
+
+
+def test_a_removal_that_died_before_its_end_is_undone(loaded: ImageStore, parts: Parts) -> None:
+    program = (
+        "import os, sys; from sandbox.image.store import ImageStore;"
+        "from sandbox.paths import Paths;"
+        "store = ImageStore(Paths(root=sys.argv[1], run=sys.argv[1]));"
+        "store.delete(sys.argv[2], lambda names: os._exit(7))"
+    )
+    before = everything(loaded)
+    for look in (lambda: loaded.resolve("small"), loaded.sweep_staging):
+        done = subprocess.run(
+            [sys.executable, "-c", program, loaded.paths.root, parts.image_id], check=False
+        )
+        assert done.returncode == 7
+
+        look()
+
+        assert loaded.resolve("small").id == parts.image_id
+        loaded.sweep_staging()
+        assert everything(loaded) == before
+        assert loaded.resolve("small").names == ("small:latest",)
 
 
 def test_delete_during_a_load_is_finished_by_a_sweep(loaded: ImageStore, parts: Parts) -> None:
