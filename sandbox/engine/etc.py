@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import UsageError
+from ..record import Record
 from ..state.document import create_bytes, read_bytes
 
 TYPE_CHECKING = False
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 HOSTS = "hosts"
 HOSTNAME = "hostname"
 RESOLV_CONF = "resolv.conf"
+HOST_GATEWAY = "host-gateway"
 
 
 def make_mount_points(folder: str) -> None:
@@ -37,8 +39,23 @@ def make_folder(path: str, mode: int) -> None:
     os.chmod(path, mode)
 
 
+class Place(Record):
+    """A container's place on networks, as its files show it; a start without any has none.
+
+    ``addresses`` are without a prefix, ``gateway`` is the host as the container sees it, and
+    ``resolver`` who knows the names of its networks; empty on the default one.
+    """
+
+    addresses: tuple[str, ...]
+    gateway: str
+    resolver: str = ""
+
+
 def write(folder: str, options: RunOptions, hostname: str) -> None:
-    """Write ``hosts``, ``hostname`` and ``resolv.conf`` into a new container's folder."""
+    """Write ``hosts``, ``hostname`` and ``resolv.conf`` into a new container's folder.
+
+    On networks, each start writes the first and the last anew.
+    """
     for name, text in (
         (HOSTNAME, hostname + "\n"),
         (HOSTS, hosts_text(options, hostname)),
@@ -47,8 +64,8 @@ def write(folder: str, options: RunOptions, hostname: str) -> None:
         create_bytes(f"{folder}/{name}", text.encode(), mode=0o644)
 
 
-def hosts_text(options: RunOptions, hostname: str) -> str:
-    """Docker's lines, the container's own name, and what ``--add-host`` asked for."""
+def hosts_text(options: RunOptions, hostname: str, place: Place | None = None) -> str:
+    """Docker's lines, what ``--add-host`` asked for, and the container's own name."""
     lines = [
         "127.0.0.1\tlocalhost",
         "::1\tlocalhost ip6-localhost ip6-loopback",
@@ -61,10 +78,21 @@ def hosts_text(options: RunOptions, hostname: str) -> str:
         name, colon, address = text.partition(":")
         if not colon or not name or not address:
             raise UsageError(f'bad format for add-host: "{text}"')
-        lines.append(f"{address}\t{name}")
+        if address == HOST_GATEWAY:
+            address = _host(options, place)
+        if address:
+            lines.append(f"{address}\t{name}")
     full = f"{hostname}.{options.domainname} " if options.domainname else ""
-    lines.append(f"127.0.1.1\t{full}{hostname}")
+    addresses = ("127.0.1.1",) if place is None else place.addresses
+    lines += [f"{address}\t{full}{hostname}" for address in addresses]
     return "\n".join(lines) + "\n"
+
+
+def _host(options: RunOptions, place: Place | None) -> str:
+    if place is not None:
+        return place.gateway
+    # Without a network of its own there is no host to speak to.
+    return "127.0.0.1" if options.network == "host" else ""
 
 
 def resolv_text(options: RunOptions) -> str:
@@ -82,3 +110,38 @@ def resolv_text(options: RunOptions) -> str:
     if options.dns_option:
         lines.append("options " + " ".join(options.dns_option))
     return "\n".join(lines) + "\n"
+
+
+def resolv_text_at(
+    options: RunOptions, place: Place, *, host_file: str = "/etc/resolv.conf"
+) -> tuple[str, bool]:
+    """The file of a container on networks, and whether it needs a resolver on the default one.
+
+    What was asked for comes first; then the network's resolver, or the host's nameservers, of
+    which those on its loopback cannot be asked from a container: if no other is left, the
+    resolver is, who can.  Search domains and options are the host's where no other were asked for.
+    """
+    # On networks only: the host's file is read for each start.
+    from netns import resolvconf
+
+    host = resolvconf.of_host(host_file)
+    needs_resolver = False
+    servers = options.dns
+    if not servers and place.resolver:
+        servers = (place.resolver,)
+    elif not servers:
+        has6 = any(":" in address for address in place.addresses)
+        servers = tuple(
+            [each for each in resolvconf.reachable(host.nameservers) if has6 or ":" not in each]
+        )
+        if not servers:
+            servers, needs_resolver = (place.gateway,), True
+    search = options.dns_search or host.search
+    if search == (".",):
+        search = ()  # docker's word for none
+    words = options.dns_option or host.options
+    if place.resolver and not any(word.startswith("ndots:") for word in options.dns_option):
+        # A name with no dot in it is a container's before it is a host's of the search domains.
+        words = (*[word for word in words if not word.startswith("ndots:")], "ndots:0")
+    made = resolvconf.ResolvConf(nameservers=servers, search=search, options=words)
+    return made.text(), needs_resolver
