@@ -51,6 +51,36 @@ static uint64_t read_field(struct op *op, char kind)
     }
 }
 
+/* As network.c takes them: nothing is looked at again. */
+static uint64_t read_messages(struct messages row)
+{
+    uint8_t message[MAX_MESSAGE];
+    uint64_t sum = 0;
+
+    while (row.size > 0) {
+        uint32_t length;
+
+        memcpy(&length, row.data, sizeof length);
+        if (length < 24 || length > sizeof message || length % 4 != 0 || length > row.size)
+            abort();
+        memcpy(message, row.data, length);
+        for (uint32_t i = 0; i < length; i++)
+            sum += message[i];
+        row.data += length;
+        row.size -= length;
+    }
+    return sum;
+}
+
+static uint64_t read_endpoint(const struct endpoint *endpoint)
+{
+    if (strlen(endpoint->link) > MAX_LINK_NAME || strlen(endpoint->name) > MAX_LINK_NAME ||
+        endpoint->make.size == 0)
+        abort();
+    return read_messages(endpoint->make) + read_messages(endpoint->plumb) +
+           read_messages(endpoint->settle);
+}
+
 /* Returns 1 for a plan that was accepted. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -77,6 +107,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     if (accepted && settings_read(&plan, &settings, &error) == 0) {
         sum += sum_string(settings.id);
+        for (int i = 0; i < settings.endpoint_count; i++)
+            sum += read_endpoint(&settings.endpoints[i]);
         /* A plan in a plan, shorter each time. */
         if (settings.health_plan != NULL)
             sum += (uint64_t)LLVMFuzzerTestOneInput(settings.health_plan, settings.health_size);

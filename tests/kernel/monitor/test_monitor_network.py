@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import random
 import signal
 import socket
 import time
@@ -355,6 +356,35 @@ def test_messages_that_are_none_are_refused(wired: Wired, row: str) -> None:
     for wrong in (data[:-4], data + bytes(4), long, no_ack, bytes(16)):
         error = failure(wired, replace(good, **{row: wrong}))
         assert error.step == "endpoint", wrong
+
+
+def test_a_monitor_that_is_killed_at_any_moment_leaves_no_link(wired: Wired) -> None:
+    network = wired.fabric.network()
+    dice = random.Random(5)
+    links = [wired.plumbing(network) for _ in range(30)]
+
+    for link in links:
+        launch = wired.start("exec sleep 60", link)
+        time.sleep(dice.random() * 0.012)
+        os.kill(launch.monitor_pid, signal.SIGKILL)
+        launch.close()
+        launch.wait_gone()
+
+    assert all(gone_soon(wired, link.link) for link in links)
+
+
+def test_a_launcher_that_goes_before_the_start_takes_the_link_with_it(wired: Wired) -> None:
+    network = wired.fabric.network()
+    dice = random.Random(6)
+    links = [wired.plumbing(network) for _ in range(10)]
+
+    for link in links:
+        launch = wired.start("exec sleep 60", link)
+        time.sleep(dice.random() * 0.012)
+        launch.close()
+        launch.wait_gone()
+
+    assert all(gone_soon(wired, link.link) for link in links)
 
 
 def test_what_is_reserved_stays_open_over_restarts_and_is_not_the_container_s(

@@ -268,6 +268,23 @@ def test_a_check_s_plan_in_a_plan_is_decoded_with_the_same_distrust(decoder: Pat
     assert all(_accepted(decoder, [whole, *broken]))
 
 
+@requires.sanitizers
+def test_messages_of_an_endpoint_stay_in_their_field(decoder: Path) -> None:
+    whole = plan.encode([LINK, op("network"), EXEC])
+    dice = random.Random(17)
+    start = whole.index(ROWS[0])
+    broken = []
+    for _ in range(MUTATIONS // 10):
+        data = bytearray(whole)
+        at = start + dice.randrange(sum(map(len, ROWS)))
+        data[at] = dice.choice((0, 1, 15, 24, 0x7F, 0xFF, dice.randrange(256)))
+        broken.append(bytes(data))
+
+    # The decoder takes them for bytes; the fuzz target ends where reading them as messages would
+    # leave the field, or a message the room that there is for one.
+    _accepted(decoder, [whole, *broken])
+
+
 def test_settings_are_put_into_a_plan_that_is_encoded() -> None:
     more = [op("endpoint", "ve1", "eth0", 1, b"a", b"", b"c"), op("keep", 3)]
     rest = [op("id", "x"), op("network"), EXEC]
