@@ -156,7 +156,13 @@ class Engine:
             options=options_document(options),
         )
         launching = Launching(self, record, options, root)
-        launching.check(start)
+        try:
+            launching.check(start)
+        except (OSError, SandboxError) as error:
+            if root.image_id and not self.store.has(root.image_id):
+                # What was looked for in its layers went with them.
+                raise ImageNotFound(options.image) from error
+            raise
         held: lock.Lock | None = None
         try:
             held = self._make_locked(container_id)

@@ -389,6 +389,8 @@ class ImageStore:
             return self._image(image_id, names=named, shown=shown)
         for layer in image.layers:
             if not os.path.isdir(layer):
+                if not self.has(image_id):
+                    raise ImageNotFound(shown)  # removed since its document was read
                 problem = DamagedDocument(what=path, problem=f"its layer {layer} is missing")
                 self._note(problem)
                 raise problem

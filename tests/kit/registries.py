@@ -35,13 +35,17 @@ def docker_registry(
     folder: Path,
     *,
     tls: tuple[Path, Path] | None = None,
+    client_authority: Path | None = None,
     htpasswd: Path | None = None,
+    mirror_of: str = "",
 ) -> Iterator[str]:
     """The real one; gives ``127.0.0.1:PORT``."""
     port = free_port()
     http: dict[str, Any] = {"addr": f"127.0.0.1:{port}"}
     if tls:
         http["tls"] = {"certificate": str(tls[0]), "key": str(tls[1])}
+        if client_authority:
+            http["tls"]["clientcas"] = [str(client_authority)]
     config: dict[str, Any] = {
         "version": 0.1,
         "log": {"level": "error"},
@@ -50,6 +54,8 @@ def docker_registry(
     }
     if htpasswd:
         config["auth"] = {"htpasswd": {"realm": "test", "path": str(htpasswd)}}
+    if mirror_of:
+        config["proxy"] = {"remoteurl": f"http://{mirror_of}"}
     folder.mkdir(parents=True, exist_ok=True)
     # JSON is YAML.
     (folder / "config.yml").write_text(json.dumps(config))
@@ -125,6 +131,7 @@ class Handler(BaseHTTPRequestHandler):
     def handle_any(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         self.body = self.rfile.read(length) if length else b""
+        self.server.received_bytes += length
         headers = {key.lower(): value for key, value in self.headers.items()}
         request = Request(self.command, self.path, headers)
         self.server.requests.append(request)
@@ -136,6 +143,7 @@ class Handler(BaseHTTPRequestHandler):
         self.begin(status, len(body), **headers)
         if self.command != "HEAD":
             self.wfile.write(body)
+            self.server.sent_bytes += len(body)
 
     def begin(self, status: int, length: int | None, **headers: str) -> None:
         self.send_response(status)
@@ -162,6 +170,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, answer: Callable[[Handler, Request], None]) -> None:
         self.answer = answer
         self.requests: list[Request] = []
+        self.received_bytes = self.sent_bytes = 0  # of bodies
         self.released = Event()
         super().__init__(("127.0.0.1", 0), Handler)
 
@@ -171,6 +180,11 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         pass  # clients that go away are what is tested
+
+    def forget(self) -> None:
+        """Count from here on."""
+        self.requests.clear()
+        self.received_bytes = self.sent_bytes = 0
 
     def asked(self, part: str) -> list[Request]:
         return [request for request in self.requests if part in request.path]
