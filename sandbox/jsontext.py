@@ -121,7 +121,14 @@ def _scanner() -> Callable[[str], Any]:
     return scan
 
 
-_scan = _scanner()
+def _first_scan(text: str) -> Any:
+    # `_json` is a library to be linked: for those who read a document.
+    global _scan
+    _scan = _scanner()
+    return _scan(text)
+
+
+_scan: Callable[[str], Any] = _first_scan
 
 
 def _quoter() -> Callable[[str], str]:
@@ -132,7 +139,13 @@ def _quoter() -> Callable[[str], str]:
     return encode_basestring_ascii
 
 
-_quote = _quoter()
+def _first_quote(text: str) -> str:
+    global _quote
+    _quote = _quoter()
+    return _quote(text)
+
+
+_quote: Callable[[str], str] = _first_quote
 
 
 def _write(value: object, put: Callable[[str], Any], indent: str, newline: str) -> None:

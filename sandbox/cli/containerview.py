@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import time
-
 from ..errors import ContainerNotFound, ImageNotFound, SandboxError
 from . import output, times
+from .containerrows import (
+    HEADINGS,
+    container_command,
+    exit_number,
+    short_image,
+    status_text,
+)
 from .errors import Failure, FlagError
 from .template import View
 
@@ -16,26 +21,7 @@ if TYPE_CHECKING:
     from ..engine.container import Container
     from ..engine.engine import Engine
     from ..engine.status import Status
-    from ..engine.summary import Summary
 
-HEADINGS = {
-    "ID": "CONTAINER ID",
-    "Image": "IMAGE",
-    "Command": "COMMAND",
-    "CreatedAt": "CREATED AT",
-    "RunningFor": "CREATED",
-    "Ports": "PORTS",
-    "State": "STATE",
-    "Status": "STATUS",
-    "Size": "SIZE",
-    "Names": "NAMES",
-    "Labels": "LABELS",
-    "Mounts": "MOUNTS",
-    "LocalVolumes": "LOCAL VOLUMES",
-    "Networks": "NETWORKS",
-    "Platform": "PLATFORM",
-}
-COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 STATES = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
 FILTERS = (
     "ancestor before exited expose health id is-task isolation label name network publish since "
@@ -69,7 +55,7 @@ class ContainerView(View):
         if name == "ID":
             return container.id[:12] if self._truncated else container.id
         if name == "Image":
-            return _short_image(container.image) if self._truncated else container.image
+            return short_image(container.image) if self._truncated else container.image
         if name == "Command":
             return output.quote(self._command())
         if name == "CreatedAt":
@@ -123,60 +109,6 @@ class ContainerView(View):
                 output.ellipsis(text, 15) if self._truncated else text for text in sources
             )
         raise KeyError(name)
-
-
-def default_rows(
-    engine: Engine, found: Iterable[Summary], *, truncated: bool
-) -> list[tuple[str, ...]]:
-    """The table that is printed when no format is asked for, as `ContainerView` has its cells."""
-    rows = [tuple(HEADINGS[name] for name in COLUMNS)]
-    now_ns = time.time_ns()
-    for each in found:
-        words = container_command(each.command)
-        health = ""
-        if each.is_checked and each.word == "running":
-            checked = engine.container(each.id).health()
-            health = "" if checked is None else checked.status
-        rows.append(
-            (
-                each.id[:12] if truncated else each.id,
-                _short_image(each.image) if truncated else each.image,
-                output.quote(output.ellipsis(words, 20) if truncated else words),
-                times.ago(each.created_ns, now_ns),
-                status_text(each, health),
-                "",
-                each.name,
-            )
-        )
-    return rows
-
-
-def container_command(words: Iterable[str]) -> str:
-    """The command in one line, as docker's engine shows it."""
-    first, *rest = [*words] or [""]
-    return " ".join([first, *(f"'{word}'" if " " in word else word for word in rest)])
-
-
-def exit_number(status: Status | Summary) -> int | None:
-    """The exit code as a shell has it; None when nobody knows."""
-    if status.exit_code is not None:
-        return status.exit_code
-    return None if status.signal is None else 128 + status.signal
-
-
-def status_text(status: Status | Summary, health: str = "") -> str:
-    """``Up 3 seconds``, ``Up 3 seconds (healthy)``, ``Exited (3) 32 seconds ago``, ``Created``."""
-    if status.word in ("running", "paused"):
-        up = times.ago(status.started_ns).removesuffix(" ago")
-        if status.word == "paused":
-            return f"Up {up} (Paused)"
-        word = "health: starting" if health == "starting" else health
-        return f"Up {up} ({word})" if word else f"Up {up}"
-    if status.word in ("exited", "restarting"):
-        code = exit_number(status)
-        shown = "unknown" if code is None else code
-        return f"{status.word.capitalize()} ({shown}) {times.ago(status.finished_ns)}"
-    return status.word.capitalize()
 
 
 def parse_filters(texts: Iterable[str], known: Iterable[str]) -> dict[str, list[str]]:
@@ -307,9 +239,3 @@ def _times(engine: Engine, texts: Iterable[str]) -> list[int]:
         except ContainerNotFound as error:
             raise Failure(error.message) from None
     return times
-
-
-def _short_image(reference: str) -> str:
-    if reference.startswith("sha256:"):
-        return reference[7:19]
-    return reference[:12] if len(reference) == 64 else reference.partition("@")[0]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..engine.engine import Engine
+    from ..paths import Paths
     from .parser import Options
 
 INTERRUPTED = 130
@@ -42,6 +43,13 @@ class Call:
     def debug(self) -> bool:
         """``--debug`` was said."""
         return bool(self.settings.get("debug") or self.options.get("debug"))
+
+    @property
+    def paths(self) -> Paths:
+        """Where the chosen store is."""
+        from ..paths import Paths  # not for `--help` and `--version`
+
+        return Paths.choose(self.settings.get("root") or None, self.settings.get("run") or None)
 
     @property
     def engine(self) -> Engine:

@@ -24,6 +24,7 @@ import os
 import sys
 
 from ..errors import HostLacks
+from ..monitor import children
 from ..state import lock
 
 TYPE_CHECKING = False
@@ -109,8 +110,6 @@ def _start(
     # Once for a network's first container.
     from netns import NetnsError, listening
 
-    from ..monitor import client
-
     try:
         sockets = listening.bind(tuple([gateway for _, gateway in subnets]))
     except NetnsError as error:
@@ -148,7 +147,7 @@ def _start(
             os.close(fd)
     os.ftruncate(held.fd, 0)
     os.pwrite(held.fd, f"{pid}\n".encode(), 0)
-    client.let_go(pid)
+    children.let_go(pid)
 
 
 _PROGRAM = (
@@ -225,8 +224,6 @@ def _end(folder: str) -> None:
     import select
     import signal
 
-    from ..monitor import client
-
     try:
         with open(f"{folder}/resolver", "rb", buffering=0) as file:
             pid = int(file.read(32))
@@ -247,4 +244,4 @@ def _end(folder: str) -> None:
         return  # gone by itself
     finally:
         os.close(handle)
-    client.reap()
+    children.reap()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 
-from ..monitor import exitrecord
 from ..record import Record, replace
 from ..state.document import read_bytes
 from ..state.lock import is_held
@@ -70,22 +69,19 @@ def status_of(paths: Paths, container_id: str) -> Status:
     return at_rest(paths, container_id)
 
 
-def watched(paths: Paths, container_id: str, freezers: Freezers | None = None) -> Status | None:
-    """The same of a container with a monitor; None when it has not started, or is just ending.
-
-    ``freezers`` are those of its journal, for one who knows them.
-    """
+def watched(paths: Paths, container_id: str) -> Status | None:
+    """The same of a container with a monitor; None when it has not started, or is just ending."""
     started = read_started(paths.live_container(container_id))
-    if started is None:
-        return None
-    if freezers is None:
-        freezers = journal.freezers(paths, container_id)
-    is_paused = started.word == RUNNING and _is_frozen(freezers)
+    if started is None or started.word != RUNNING:
+        return started
+    is_paused = is_frozen(journal.freezers(paths, container_id))
     return replace(started, word=PAUSED) if is_paused else started
 
 
 def at_rest(paths: Paths, container_id: str) -> Status:
     """The same of a container without a monitor."""
+    from ..monitor import exitrecord  # a list has most ends from what is kept
+
     try:
         text = read_bytes(f"{paths.container(container_id)}/exit")
     except FileNotFoundError:
@@ -105,6 +101,8 @@ def at_rest(paths: Paths, container_id: str) -> Status:
 
 def of_record(record: ExitRecord) -> Status:
     """The status that an exit record tells."""
+    from ..monitor import exitrecord  # as above
+
     verdict, detail = exitrecord.verdict_of(record)
     if record.status == "failed":
         failure = exitrecord.describe_failure(record)
@@ -184,7 +182,8 @@ def _number(facts: dict[str, str], name: str) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _is_frozen(freezers: Freezers) -> bool:
+def is_frozen(freezers: Freezers) -> bool:
+    """Whether one of these files, `journal.freezers`, says so."""
     for path, frozen in freezers:
         try:
             if _read_small(path).strip() == frozen:

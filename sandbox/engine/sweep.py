@@ -13,7 +13,7 @@ import os
 import time
 
 from ..errors import ContainerNotFound, MonitorLost, SandboxError
-from ..monitor import client, exitrecord
+from ..monitor import children
 from ..paths import Paths
 from ..state import containers, events, lock, names, tree
 from ..state.document import replace_bytes
@@ -34,15 +34,14 @@ VOLUME = "volume-"  # being made or filled, while its lock is held
 
 def sweep(paths: Paths, *, everything: bool = False) -> None:
     """Look at the run folders, at most `MOST_AT_ONCE` of them unless ``everything``."""
-    sweep_live(paths, most=None if everything else MOST_AT_ONCE)
+    _sweep_live(paths, most=None if everything else MOST_AT_ONCE)
     if everything:
         sweep_containers(paths, containers.ids(paths))
         sweep_trash(paths)
 
 
-def sweep_live(paths: Paths, *, most: int | None = None) -> set[str]:
-    """Look at the run folders; the ids of those that have a monitor."""
-    client.reap()
+def _sweep_live(paths: Paths, *, most: int | None) -> None:
+    children.reap()
     try:
         found = os.listdir(paths.live)
     except FileNotFoundError:
@@ -51,18 +50,25 @@ def sweep_live(paths: Paths, *, most: int | None = None) -> set[str]:
         # A random window: every folder's turn comes, whoever calls.
         first = int.from_bytes(os.urandom(4), "little") % len(found)
         found = (found + found)[first : first + most]
-    running = set()
     for container_id in found:
-        live = paths.live_container(container_id)
-        if not containers.is_id(container_id):
-            continue
-        if not lock.is_held(f"{live}/alive"):
-            settle(paths, container_id)
-            continue
-        running.add(container_id)
-        if journal.stands_still(paths, container_id):
-            _let_go_on(paths, container_id)
-    return running
+        if containers.is_id(container_id) and is_alive(paths, container_id):
+            go_on_if_left(paths, container_id)
+
+
+def is_alive(paths: Paths, container_id: str) -> bool:
+    """Whether it has a monitor; one whose monitor is gone is settled."""
+    if lock.is_held(f"{paths.live}/{container_id}/alive"):
+        return True
+    settle(paths, container_id)
+    return False
+
+
+def go_on_if_left(paths: Paths, container_id: str) -> bool:
+    """Let a run go on that somebody froze for a moment, and who is gone; whether there was one."""
+    if not journal.stands_still(paths, container_id):
+        return False
+    _let_go_on(paths, container_id)
+    return True
 
 
 def settle(paths: Paths, container_id: str, *, is_stopped: bool = False) -> None:
@@ -100,6 +106,8 @@ def settle_locked(paths: Paths, container_id: str, *, is_stopped: bool = False) 
         journal.undo(entry)
         folder = paths.container(container_id)
         if not os.path.exists(f"{folder}/exit"):
+            from ..monitor import exitrecord  # only after a run that nobody saw end
+
             replace_bytes(
                 f"{folder}/exit",
                 exitrecord.lost(
@@ -142,6 +150,8 @@ def _log_lost(
 
 def end(paths: Paths, container_id: str) -> None:
     """Make a container end, by its monitor, or without it when that is stuck."""
+    from ..monitor import client  # with sockets: `ps` does without
+
     live = paths.live_container(container_id)
     deadline = time.monotonic() + PATIENCE_S
     while lock.is_held(f"{live}/alive"):

@@ -24,7 +24,7 @@ from _socket import socket as Socket  # noqa: N812 - a class, without the price 
 from _struct import pack
 
 from ..errors import HostLacks, MonitorLost, SandboxError, UsageError, WrongStatus
-from . import exitrecord, protocol
+from . import children, exitrecord, protocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,10 +44,8 @@ _LOCK_FD = 5  # of every monitor: see native/launch.h
 _RIGHTS_MAX = 253  # descriptors of one message, the kernel's bound
 _FIRST_FREE = 10  # above every descriptor that the monitor is given
 
-# The sealed copy of the monitor's executable, made once a process, by path; and the monitors
-# that were started here and let go, which become zombies when they end.
+# The sealed copy of the monitor's executable, made once a process, by path.
 _sealed: dict[str, int] = {}
-_let_go: set[int] = set()
 
 
 def start(
@@ -79,7 +77,7 @@ def spawn(
     so close yours.  ``stdio`` are the first client's descriptors, or /dev/null;
     they are not kept here.  A launch that is closed without a plan ends its monitor.
     """
-    reap()
+    children.reap()
     program = _sealed_executable(executable or _EXECUTABLE)
     opened: list[int] = []
 
@@ -221,7 +219,7 @@ class Launch:
         if sock is not None:
             sock.close()
             if not self._is_gone:
-                _let_go.add(self.monitor_pid)
+                children.let_go(self.monitor_pid)
 
     def wait_gone(self) -> bool:
         """Wait for the monitor's own end: then its lock is free.
@@ -231,7 +229,7 @@ class Launch:
         """
         if self._is_gone:
             return False
-        _let_go.discard(self.monitor_pid)
+        children.forget(self.monitor_pid)
         self._is_gone = True
         try:
             return os.waitpid(self.monitor_pid, 0)[1] == 0
@@ -445,7 +443,7 @@ def kill_monitor(run_dir: str) -> None:
         return
     finally:
         os.close(handle)
-    reap()
+    children.reap()
 
 
 def is_alive(run_dir: str) -> bool:
@@ -532,19 +530,3 @@ def _receive(sock: Socket, deadline: float | None) -> Message | None:
         if deadline is not None:
             sock.settimeout(None)
     return protocol.parse(data) if data else None
-
-
-def let_go(pid: int) -> None:
-    """Reap, when it has ended, another process that was started here and goes its own way."""
-    _let_go.add(pid)
-
-
-def reap() -> None:
-    """Reap the monitors started here and let go that have ended since."""
-    for pid in tuple(_let_go):
-        try:
-            done, _status = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            done = pid
-        if done:
-            _let_go.discard(pid)

@@ -52,7 +52,7 @@ OURS_BY_PACKAGE = {
         "status summary sweep templates units"
     ),
     "sandbox.image": "store",
-    "sandbox.monitor": "client exitrecord protocol",
+    "sandbox.monitor": "children client exitrecord protocol",
     "sandbox.native": "plan",
     "sandbox.oci": "digest imageconfig reference spec",
     "sandbox.runtime": (

@@ -21,7 +21,7 @@ def run(call: Call) -> int:
         write("".join(f"{container.id[:cut]}\n" for container in found))
         return 0
     # From here on it is for eyes; `ps -q` does not pay for templates and tables.
-    from .. import containerview, listing
+    from .. import containerrows, containerview, listing
 
     text = options.get("format", "table")
     template = None if listing.is_table(text) and text == "table" else listing.parse_format(text)
@@ -33,18 +33,20 @@ def run(call: Call) -> int:
         )
         for container in found
     ]
-    columns = (*containerview.COLUMNS, "Size") if with_size else containerview.COLUMNS
-    write(listing.shown(views, text, columns, containerview.HEADINGS))
+    columns = (*containerrows.COLUMNS, "Size") if with_size else containerrows.COLUMNS
+    write(listing.shown(views, text, columns, containerrows.HEADINGS))
     return 0
 
 
 def _quickly(call: Call) -> int:
     """The usual list, from what is kept of containers that have not changed."""
+    # Without the engine, whose import costs as much as looking at a thousand containers.
+    from ...engine.summary import summaries
     from ..output import write
 
     options = call.options
     last = 1 if options.get("latest") else options.get("last", -1)
-    found = call.engine.summaries(all=bool(options.get("all")) or last > 0)
+    found = summaries(call.paths, all=bool(options.get("all")) or last > 0)
     if last > 0:
         found = found[:last]
     if options.get("quiet"):
@@ -52,13 +54,14 @@ def _quickly(call: Call) -> int:
         write("".join([f"{each.id[:cut]}\n" for each in found]))
         return 0
     # For eyes: `ps -q` does not pay for tables.
-    from .. import containerview, output
+    from .. import containerrows, output
 
-    write(
-        output.table(
-            containerview.default_rows(call.engine, found, truncated=not options.get("no_trunc"))
-        )
-    )
+    def health_of(container_id: str) -> str:
+        checked = call.engine.container(container_id).health()
+        return "" if checked is None else checked.status
+
+    truncated = not options.get("no_trunc")
+    write(output.table(containerrows.default_rows(found, health_of, truncated=truncated)))
     return 0
 
 

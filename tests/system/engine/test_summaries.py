@@ -11,7 +11,7 @@ import pytest
 import requires
 
 import sandbox
-from sandbox.cli import containerview
+from sandbox.cli import containerrows, containerview
 from sandbox.engine import summary
 from sandbox.state import containers
 
@@ -90,14 +90,20 @@ def test_the_table_is_the_one_that_the_documents_give(
     monkeypatch.setattr(time, "time_ns", lambda: now_ns)
     engine = sandbox.Engine()
 
+    def health_of(container_id: str) -> str:
+        checked = engine.container(container_id).health()
+        return "" if checked is None else checked.status
+
     for truncated in (True, False):
-        rows = containerview.default_rows(engine, engine.summaries(all=True), truncated=truncated)
+        rows = containerrows.default_rows(
+            engine.summaries(all=True), health_of, truncated=truncated
+        )
 
         views = [
             containerview.ContainerView(each, truncated=truncated, with_size=False)
             for each in engine.containers(all=True)
         ]
-        cells = [[str(view.field(name)) for name in containerview.COLUMNS] for view in views]
+        cells = [[str(view.field(name)) for name in containerrows.COLUMNS] for view in views]
         assert [list(row) for row in rows[1:]] == cells
         assert len(cells) == 6
 

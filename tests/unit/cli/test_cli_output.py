@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sandbox.cli import output, times
-from sandbox.cli.containerview import container_command
+from sandbox.cli.containerrows import container_command
 from sandbox.cli.imageview import glob
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
