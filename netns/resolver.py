@@ -1,6 +1,6 @@
 """The resolver of one network: names from a folder, everything else from the host's nameservers.
 
-    a name of an endpoint                       its addresses, another one first each time
+    a name of an endpoint                       its addresses, any of them first
     a name of an endpoint, another type         no data, at once
     the same with the network's domain          the same
     an address of an endpoint                   its name
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import random
 import socket
 import time
 
@@ -96,7 +97,6 @@ class Known:
         self._others: dict[str, Folder] = {}
         self._suffix = f".{domain.name.lower()}" if domain.name else ""
         self._parents: tuple[object, frozenset[str]] = (None, frozenset())
-        self._turn = 0
 
     def is_empty(self) -> bool:
         """Nobody is on the network."""
@@ -109,8 +109,9 @@ class Known:
             if not found and self._suffix and name.endswith(self._suffix):
                 found = folder.named(name.removesuffix(self._suffix))
             if found:
-                self._turn += 1
-                first = self._turn % len(found)
+                # Not in turn: clients ask for both families in even measure, and a turn is lost
+                # on each that there is not.
+                first = random.randrange(len(found))  # noqa: S311 - a choice, no secret
                 turned = found[first:] + found[:first]
                 return list(dict.fromkeys(a for named in turned for a in named.addresses))
         return None
