@@ -38,7 +38,7 @@ def links(host: Namespace) -> set[str]:
 
 def is_soon(host: Namespace, wanted: set[str]) -> bool:
     """The kernel drops a namespace, and the links in it, when it comes to it."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while links(host) != wanted:
         if time.monotonic() > deadline:
             return False
