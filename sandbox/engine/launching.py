@@ -160,6 +160,7 @@ class Launching:
         """
         engine, container_id = self.engine, self.record.id
         engine.prepare()
+        self.root.mark_for(self.options)
         self.make_volumes()
         try:
             os.mkdir(self.live, 0o700)

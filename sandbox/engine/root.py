@@ -69,6 +69,20 @@ class Root(Record):
         """What lies below the writable layer: at the bottom the places for the engine's mounts."""
         return self.lowers if self.is_host else (*self.lowers, engine.paths.mount_points)
 
+    def mark_for(self, options: RunOptions) -> None:
+        """Make its layers ready for a user namespace, if it is to be used in one.
+
+        Raises `HostLacks` when the store's file system cannot.
+        """
+        if not (options.userns or options.uidmap or options.gidmap) or not self.image_id:
+            return
+        if os.geteuid() != 0:
+            return  # marked so from the start
+        from ..layer.usermarks import mark_for_user_namespaces  # few have a user namespace
+
+        for tree in self.lowers:
+            mark_for_user_namespaces(tree)
+
     def argv(self, options: RunOptions) -> tuple[str, ...]:
         """Entry point and arguments, by docker's rules."""
         if options.entrypoint is not None:

@@ -179,6 +179,7 @@ def _open_at_rest(container: Container, writable: bool, with_mounts: bool) -> in
         )
     engine.prepare()
     root = Root.of_record(engine, container.record, options)
+    root.mark_for(options)
     lowers = root.all_lowers(engine)
     binds: tuple[Bind, ...] = ()
     if with_mounts:

@@ -214,6 +214,38 @@ def test_containers_of_a_user_namespace_commit_their_own_ids(engine: sandbox.Eng
     assert seen.stdout.split() == [b"5:6", b"0:0", b"y"]
 
 
+def test_what_a_layer_hides_stays_hidden_in_a_user_namespace(engine: sandbox.Engine) -> None:
+    """trusted.overlay.opaque is not seen there: the files of a replaced folder showed again."""
+    ran(engine, "busybox", "mkdir -p /a/b /c; touch /a/old /a/b/old /c/old").commit("lower")
+    ran(engine, "lower", "rm -r /a /c; mkdir -p /a/b /c; touch /a/b/new; rm /bin/sleep").commit(
+        "upper"
+    )
+    look = ["sh", "-c", "ls -A /a /a/b /c; ls /bin/sleep; true"]
+    plain = engine.run("upper", look).stdout
+
+    for options in ({"userns": "private"}, {"uidmap": "0:200000:65536"}):
+        assert engine.run("upper", look, **options).stdout == plain
+    made = engine.create("upper", ["true"], userns="private")
+    exported = engine.store.paths.root + "/exported.tar"
+    with open(exported, "wb") as out:
+        made.export(out.fileno())
+    with tarfile.open(exported) as archive:
+        names = set(archive.getnames())
+    changed = ran(engine, "upper", "rm -r /a/b; mkdir /a/b; touch /a/b/mine", userns="private")
+    assert [f"{each.kind} {each.path}" for each in changed.diff()] == [
+        *("C /a", "C /a/b", "A /a/b/mine", "D /a/b/new")
+    ]
+    changed.commit("again")
+    seen = engine.run("again", look).stdout
+
+    assert b"old" not in plain
+    assert b"new" in plain
+    assert {"a/b/new", "c"} <= names
+    assert not names & {"a/old", "a/b/old", "c/old", "bin/sleep"}
+    assert seen == plain.replace(b"new", b"mine")
+    assert engine.check_images().problems == ()
+
+
 def test_a_running_container_is_paused_for_the_moment(engine: sandbox.Engine) -> None:
     script = "i=0; while :; do i=$((i+1)); echo $i > /one; echo $i > /two; done"
     with engine.start_new("busybox", ["sh", "-c", script]) as attachment:
