@@ -324,6 +324,23 @@ COMMANDS: dict[str, Entry] = {
         ),
         ("sandbox push registry.example.com/team/app:1",),
     ),
+    "search": (
+        "[OPTIONS] [HOST[:PORT]/]TERM",
+        "Search a registry for repositories",
+        1,
+        1,
+        "",
+        (
+            ("filter", "f", "filter", "Filter output based on conditions provided"),
+            _FORMAT,
+            ("limit", "", "int", "Max number of search results"),
+            _NO_TRUNC,
+        ),
+        (
+            "sandbox search --filter is-official=true busybox",
+            "sandbox search registry.example.com/app",
+        ),
+    ),
     "login": (
         "[OPTIONS] [SERVER]",
         "Authenticate to a registry",

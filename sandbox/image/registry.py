@@ -2,430 +2,64 @@
 
 Rules of every request, whatever a registry says:
 
-- https, with the host's authorities and those of ``certs.d/HOST:PORT``; plain http only
-  where `Settings.may_be_plain`: this machine, and registries that were named as insecure.
+- What ``web`` says of connections holds: https where it may not be plain, bounds, time.
 - ``Authorization`` goes to the registry's own origin (scheme, host and port) and nowhere
   else.  Redirects are followed here, at most five, and never from https to http.
 - A login goes to a token server only if `credentials.Realms` allows it.
-- Everything is bounded: headers (by the standard library), documents, redirects, time
-  without a byte, attempts.  An answer that is lost or says "later" is asked for again,
-  after a while; whoever reads a blob goes on where it broke off (``Registry.blob``).
-
-`http.client` and not a bigger library: what those add (redirects, retries, pools) is
-exactly what has to be done here by hand, and it loads and runs faster than they do.
+- Documents, redirects and attempts are bounded.  An answer that is lost or says "later" is
+  asked for again, after a while; whoever reads a blob goes on where it broke off
+  (``Registry.blob``).
 
 Out of scope: what manifests say, what is missing, several blobs at once; see ``transfer``.
 """
 
 from __future__ import annotations
 
-import http.client
-import ipaddress
-import os
-import socket
-import ssl
 import time
-from threading import Event, Lock
-from urllib.parse import quote, urlencode, urljoin, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from threading import Lock
+from urllib.parse import quote, urlencode, urljoin
 
 from .. import jsontext
-from ..errors import AccessDenied, DamagedDocument, RegistryError, UsageError
+from ..errors import AccessDenied, DamagedDocument, RegistryError
 from ..oci import descriptor as descriptors
 from ..oci import digest as digests
 from ..oci.manifest import MAX_BYTES
 from ..oci.reference import DEFAULT_DOMAIN
 from ..record import Record
+from .web import (
+    MAX_ERROR,
+    NotNow,
+    NotTls,
+    Web,
+    authorities,
+    doing,
+    is_loopback,
+    origin_of,
+    plain_text,
+    shown_url,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Protocol, Self, TypeVar
+    from typing import Self, TypeVar
 
     from .credentials import Keyring, Login, Realms
+    from .web import Answer, Body, Origin, Settings
 
     T = TypeVar("T")
 
-    class Rewindable(Protocol):
-        """What can be sent, and sent again from its beginning."""
-
-        def read(self, size: int = -1, /) -> bytes:
-            """Some bytes; none at the end."""
-
-        def seek(self, at: int, /) -> int:
-            """Go to a place."""
-
-    Body = bytes | Rewindable
-
 HUB = "registry-1.docker.io"
+HUB_SEARCH = "index.docker.io"
 MAX_REDIRECTS = 5
 MAX_TOKEN = 1 << 20
-MAX_ERROR = 1 << 16
-MAX_SAID = 300
 MAX_TAGS = 10_000
+MAX_CATALOG = 100_000
+PAGE = 1000
 MAX_WAIT_S = 30.0
-MAX_DOCUMENT_S = 300.0
 ACCEPT = ", ".join((*descriptors.MANIFESTS, *descriptors.INDEXES))
 LATER = (408, 429, 500, 502, 503, 504)
 REDIRECTS = (301, 302, 303, 307, 308)
-_CHUNK = 1 << 18
-
-
-class Settings(Record):
-    """How registries are spoken to; ``insecure`` are hosts, with their ports if not 443."""
-
-    insecure: tuple[str, ...] = ()
-    certificates: tuple[str, ...] = ("/etc/docker/certs.d",)
-    timeout_s: float = 60.0
-    attempts: int = 5
-    backoff_s: float = 0.5
-
-    @classmethod
-    def choose(cls, certificates: str, environ: Mapping[str, str] | None = None) -> Settings:
-        """With what SANDBOX_INSECURE_REGISTRIES and SANDBOX_REGISTRY_TIMEOUT say.
-
-        ``certificates`` is the engine's own folder, beside docker's.
-        """
-        environ = os.environ if environ is None else environ
-        text = environ.get("SANDBOX_REGISTRY_TIMEOUT", "60")
-        try:
-            timeout_s = float(text)
-        except ValueError:
-            timeout_s = 0.0
-        if not 0 < timeout_s < 1e6:
-            raise UsageError(f"SANDBOX_REGISTRY_TIMEOUT is not a number of seconds: {text!r}")
-        named = environ.get("SANDBOX_INSECURE_REGISTRIES", "").replace(",", " ").split()
-        return cls(
-            insecure=tuple(name.lower() for name in named),
-            certificates=(certificates, "/etc/docker/certs.d"),
-            timeout_s=timeout_s,
-        )
-
-    def may_be_plain(self, origin: Origin) -> bool:
-        """Whether plain http will do."""
-        return is_loopback(origin.host) or self.is_insecure(origin)
-
-    def is_insecure(self, origin: Origin) -> bool:
-        """Whether it was named as insecure: its certificate is not looked at."""
-        return origin.host in self.insecure or origin.host_port in self.insecure
-
-
-class Origin(Record):
-    """Scheme, host and port: who a request is made to."""
-
-    scheme: str
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        default = {"https": 443, "http": 80}[self.scheme]
-        return f"{self.scheme}://{self._shown}" + (f":{self.port}" * (self.port != default))
-
-    @property
-    def host_port(self) -> str:
-        """``HOST:PORT``, always with the port."""
-        return f"{self._shown}:{self.port}"
-
-    @property
-    def _shown(self) -> str:
-        return f"[{self.host}]" if ":" in self.host else self.host
-
-
-def origin_of(url: str) -> Origin:
-    """The origin of an address; `RegistryError` for what is no http or https address."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise RegistryError(f"not an address: {_plain(url)}") from error
-    is_good = parts.scheme in ("http", "https") and host and "@" not in parts.netloc
-    if not is_good or not all("!" <= letter <= "~" for letter in url):
-        raise RegistryError(f"not an address: {_plain(url)}")
-    if port is None:
-        port = 443 if parts.scheme == "https" else 80
-    return Origin(scheme=parts.scheme, host=host, port=port)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether the name or address is this machine's own, without asking anybody."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-class NotNow(RegistryError):
-    """The connection broke, or the registry says "later": worth another attempt.
-
-    ``after`` is the number of seconds that it asked for; empty if none.
-    """
-
-    after = ""
-
-
-class _NotTls(RegistryError):
-    """The other side does not speak TLS."""
-
-
-class Answer:
-    """One answer.  Close it; its connection is used again if all of it was read."""
-
-    def __init__(
-        self,
-        web: Web,
-        origin: Origin,
-        connection: http.client.HTTPConnection,
-        response: http.client.HTTPResponse,
-        method: str,
-        url: str,
-    ) -> None:
-        self.method = method
-        self.url = url
-        self.status = response.status
-        self.reason = response.reason
-        self._web = web
-        self._origin = origin
-        self._connection = connection
-        self._response = response
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_failure: object) -> None:
-        self.close()
-
-    def header(self, name: str) -> str:
-        """A header's value; empty if there is none."""
-        return self._response.headers.get(name) or ""
-
-    def headers(self, name: str) -> list[str]:
-        """All values of a header."""
-        return self._response.headers.get_all(name) or []
-
-    @property
-    def length(self) -> int:
-        """The announced length; -1 if none was."""
-        text = self.header("Content-Length")
-        return int(text) if text.isascii() and text.isdigit() else -1
-
-    def read_into(self, buffer: memoryview) -> int:
-        """Some bytes; 0 at the end, or where the connection ended."""
-        try:
-            return self._response.readinto(buffer)
-        except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
-            # ValueError, AttributeError: somebody else has cut it off.
-            raise self._web.lost("GET", self.url, error) from error
-
-    def content(self, limit: int, what: str) -> bytes:
-        """All of it, if it is not longer than ``limit``."""
-        if self.length > limit:
-            raise RegistryError(f"{what} is longer than {limit} bytes")
-        deadline = time.monotonic() + MAX_DOCUMENT_S
-        content = bytearray()
-        buffer = memoryview(bytearray(min(limit + 1, 1 << 16)))
-        while count := self.read_into(buffer):
-            content += buffer[:count]
-            if len(content) > limit:
-                raise RegistryError(f"{what} is longer than {limit} bytes")
-            if time.monotonic() > deadline:
-                raise NotNow(f"{_doing('GET', self.url)}: still coming after {MAX_DOCUMENT_S:g} s")
-        if self.length not in (-1, len(content)):
-            raise NotNow(f"{_doing('GET', self.url)}: unexpected EOF")
-        return bytes(content)
-
-    def cut(self) -> None:
-        """End it from another thread, which wakes whoever reads."""
-        _shut(self._connection)
-
-    def close(self) -> None:
-        """Give the connection back, or end it."""
-        response = self._response
-        try:
-            # The little that nobody asked for, so that the connection can be used again.
-            left = response.length
-            if self.method == "HEAD" or (left is not None and left <= MAX_ERROR):
-                response.read()
-        except (OSError, http.client.HTTPException, ValueError, AttributeError):
-            response.will_close = True
-        if response.isclosed() and not response.will_close:
-            self._web.keep(self._origin, self._connection)
-        else:
-            response.close()
-            self._web.drop(self._connection)
-
-
-class Web:
-    """Requests to any origin: connections, TLS, timeouts; no credentials, no redirects."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self._idle: dict[Origin, list[http.client.HTTPConnection]] = {}
-        self._busy: set[http.client.HTTPConnection] = set()
-        self._cut = Event()
-        self._contexts: dict[str, ssl.SSLContext] = {}
-        self._lock = Lock()
-
-    def cut(self) -> None:
-        """End, from another thread, what is under way, and begin nothing more.
-
-        Wakes who waits for an answer as well as who reads one.
-        """
-        with self._lock:
-            self._cut.set()
-            for connection in self._busy:
-                _shut(connection)
-
-    def wait(self, seconds: float) -> None:
-        """Wait before another attempt; not longer than until the cut."""
-        self._cut.wait(seconds)
-
-    def lost(self, method: str, url: str, error: Exception) -> RegistryError:
-        """What to say of a connection that broke."""
-        if self._cut.is_set():
-            return _interrupted(method, url)
-        return _lost(method, url, error, self.settings)
-
-    def close(self) -> None:
-        """End what is kept open."""
-        with self._lock:
-            for connections in self._idle.values():
-                for connection in connections:
-                    connection.close()
-            self._idle.clear()
-
-    def keep(self, origin: Origin, connection: http.client.HTTPConnection) -> None:
-        """Keep a connection for the next request."""
-        with self._lock:
-            self._busy.discard(connection)
-            self._idle.setdefault(origin, []).append(connection)
-
-    def drop(self, connection: http.client.HTTPConnection) -> None:
-        """End a connection."""
-        with self._lock:
-            self._busy.discard(connection)
-        connection.close()
-
-    def ask(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: Body | None = None,
-    ) -> Answer:
-        """One request and the beginning of its answer, whatever that says."""
-        origin = origin_of(url)
-        if origin.scheme == "http" and not self.settings.may_be_plain(origin):
-            raise RegistryError(
-                f"{origin} is not encrypted",
-                hint=f"SANDBOX_INSECURE_REGISTRIES={origin.host_port} allows it for this registry",
-            )
-        with self._lock:
-            idle = self._idle.get(origin)
-            connection = idle.pop() if idle else None
-        if connection is not None and (body is None or isinstance(body, bytes)):
-            try:
-                return self._asked(origin, connection, method, url, headers, body)
-            except NotNow:
-                connection = None  # it may have been idle for too long
-        elif connection is not None:
-            connection.close()
-        connection = self._connected(origin, method, url)
-        return self._asked(origin, connection, method, url, headers, body)
-
-    def _asked(
-        self,
-        origin: Origin,
-        connection: http.client.HTTPConnection,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: Body | None,
-    ) -> Answer:
-        parts = urlsplit(url)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        if headers.get("Content-Length") == "0":
-            body = None
-        with self._lock:
-            self._busy.add(connection)
-            is_cut = self._cut.is_set()
-        if is_cut:
-            self.drop(connection)
-            raise _interrupted(method, url)
-        try:
-            try:
-                connection.request(method, target, body=body, headers=dict(headers))
-            except (BrokenPipeError, ConnectionResetError):
-                # It may have said why before it stopped listening.
-                if body is None:
-                    raise
-            response = connection.getresponse()
-        except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
-            # AttributeError: somebody else has cut it off.
-            self.drop(connection)
-            raise self.lost(method, url, error) from error
-        except BaseException:
-            self.drop(connection)
-            raise
-        return Answer(self, origin, connection, response, method, url)
-
-    def _connected(self, origin: Origin, method: str, url: str) -> http.client.HTTPConnection:
-        settings = self.settings
-        proxy = None if is_loopback(origin.host) else _proxy(origin)
-        host, port = (proxy.host, proxy.port) if proxy else (origin.host, origin.port)
-        connection: http.client.HTTPConnection
-        if origin.scheme == "https":
-            connection = http.client.HTTPSConnection(
-                host, port, timeout=settings.timeout_s, context=self._context(origin)
-            )
-        else:
-            connection = http.client.HTTPConnection(host, port, timeout=settings.timeout_s)
-        connection.blocksize = _CHUNK
-        if proxy:
-            connection.set_tunnel(origin.host, origin.port)
-        try:
-            connection.connect()
-        except BaseException as error:
-            connection.close()
-            if not isinstance(error, (OSError, http.client.HTTPException, ValueError)):
-                raise
-            raise self._unreached(origin, f"{host}:{port}", method, url, error) from error
-        return connection
-
-    def _unreached(
-        self, origin: Origin, address: str, method: str, url: str, error: Exception
-    ) -> Exception:
-        doing = _doing(method, url)
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return RegistryError(
-                f"{doing}: tls: failed to verify certificate: {error.verify_message}",
-                hint="the certificate of its authority belongs in "
-                f"{self.settings.certificates[0]}/{origin.host_port}/ca.crt",
-            )
-        if isinstance(error, socket.gaierror):
-            return RegistryError(f"{doing}: dial tcp: lookup {address}: no such host")
-        if isinstance(error, (ssl.SSLError, ConnectionResetError)):
-            reason = getattr(error, "reason", None) or str(error)
-            return _NotTls(
-                f"{doing}: tls: {reason.lower().replace('_', ' ')}",
-                hint=f"SANDBOX_INSECURE_REGISTRIES={origin.host_port} allows plain http",
-            )
-        if isinstance(error, TimeoutError):
-            return NotNow(
-                f"{doing}: dial tcp {address}: no answer in {self.settings.timeout_s:g} s"
-            )
-        number = getattr(error, "errno", None)
-        said = os.strerror(number).lower() if number else str(error)
-        kind = RegistryError if isinstance(error, ConnectionRefusedError) else NotNow
-        return kind(f"{doing}: dial tcp {address}: connect: {said}")
-
-    def _context(self, origin: Origin) -> ssl.SSLContext:
-        with self._lock:
-            context = self._contexts.get(origin.host_port)
-            if context is None:
-                context = self._contexts[origin.host_port] = _context(self.settings, origin)
-        return context
 
 
 class Challenge(Record):
@@ -551,26 +185,34 @@ class Registry:
 
     def tags(self) -> tuple[str, ...]:
         """All tags of the repository."""
-        found: list[str] = []
-        url = self._url("tags", "list")
-        while url:
-            content, following = self._repeated(
-                "GET",
-                url,
-                lambda answer: (answer.content(MAX_BYTES, "tags"), answer.header("Link")),
-            )
-            value = jsontext.decode(content, what=f"tags of {self.domain}/{self.path}")
-            tags = value.get("tags") if isinstance(value, dict) else None
-            if not isinstance(tags, list):
-                break
-            found += [tag for tag in tags if isinstance(tag, str)]
-            if len(found) > MAX_TAGS:
-                raise RegistryError(f"more than {MAX_TAGS} tags")
-            target = following.partition("<")[2].partition(">")[0] if tags else ""
-            url = urljoin(url, target) if target else ""
-            if url and origin_of(url) != self._origin:
-                raise RegistryError(f"the list of tags goes on elsewhere: {_plain(url)}")
-        return tuple(found)
+        return self._listed(self._url("tags", "list"), "tags", MAX_TAGS)
+
+    def catalog(self) -> tuple[str, ...]:
+        """The names of all repositories, if the registry tells."""
+        self._scopes.append("registry:catalog:*")
+        return self._listed(f"{self.open()}/v2/_catalog?n={PAGE}", "repositories", MAX_CATALOG)
+
+    def search(self, term: str, limit: int) -> bytes:
+        """The answer of docker's first search; empty from a registry that does not have it."""
+        host = HUB_SEARCH if self.domain == DEFAULT_DOMAIN else ""
+        origin = origin_of(f"https://{host}") if host else self.open()
+        url = f"{origin}/v1/search?{urlencode({'q': term, 'n': limit})}"
+
+        def once() -> bytes:
+            # Nothing is told to a search that does not ask for it.
+            answer = self._web.ask("GET", url, {"User-Agent": "sandbox"})
+            if answer.status in (401, *REDIRECTS):
+                answer.close()
+                answer = self._request("GET", url)
+            with answer:
+                if answer.status in (400, 404, 405, 501):
+                    return b""
+                if answer.status != 200:
+                    raise refusal(answer, f"search for {term}")
+                kind = answer.header("Content-Type")
+                return answer.content(MAX_BYTES, "search") if "json" in kind else b""
+
+        return self._persisted(once)
 
     def mount(self, digest: str, other: str) -> str:
         """Take a blob over from another repository: empty, or where to upload it instead."""
@@ -639,6 +281,27 @@ class Registry:
         self._check_step(url, target)
         return target
 
+    def _listed(self, url: str, key: str, most: int) -> tuple[str, ...]:
+        found: list[str] = []
+        while url:
+            content, following = self._repeated(
+                "GET",
+                url,
+                lambda answer: (answer.content(MAX_BYTES, key), answer.header("Link")),
+            )
+            value = jsontext.decode(content, what=f"{key} of {self.domain}/{self.path}".rstrip("/"))
+            names = value.get(key) if isinstance(value, dict) else None
+            if not isinstance(names, list):
+                break
+            found += [name for name in names if isinstance(name, str)]
+            if len(found) > most:
+                raise RegistryError(f"more than {most} {key}")
+            target = following.partition("<")[2].partition(">")[0] if names else ""
+            url = urljoin(url, target) if target else ""
+            if url and origin_of(url) != self._origin:
+                raise RegistryError(f"the list of {key} goes on elsewhere: {plain_text(url)}")
+        return tuple(found)
+
     def _repeated(
         self,
         method: str,
@@ -700,26 +363,24 @@ class Registry:
                 target = urljoin(url, answer.header("Location"))
             steps += 1
             if steps > MAX_REDIRECTS:
-                raise RegistryError(f"{_doing(method, url)}: more than {MAX_REDIRECTS} redirects")
+                raise RegistryError(f"{doing(method, url)}: more than {MAX_REDIRECTS} redirects")
             self._check_step(url, target)
             url = target
 
     def _check_step(self, url: str, target: str) -> None:
         if origin_of(target).scheme == "http" and origin_of(url).scheme == "https":
-            raise RegistryError(f"{_shown(url)} leads from https to http: {_shown(target)}")
+            raise RegistryError(f"{shown_url(url)} leads from https to http: {shown_url(target)}")
 
     def _found(self) -> Origin:
         host = HUB if self.domain == DEFAULT_DOMAIN else self.domain
         secure = origin_of(f"https://{host}")
         # Whoever gave us an authority for it wants TLS.
-        may_be_plain = self.settings.may_be_plain(secure) and not _authorities(
-            self.settings, secure
-        )
+        may_be_plain = self.settings.may_be_plain(secure) and not authorities(self.settings, secure)
         try:
             return self._persisted(lambda: self._pinged(secure))
         except RegistryError as error:
             is_refused = isinstance(error.__cause__, ConnectionRefusedError)
-            if not may_be_plain or not (isinstance(error, _NotTls) or is_refused):
+            if not may_be_plain or not (isinstance(error, NotTls) or is_refused):
                 raise
         plain = origin_of(f"http://{host}")
         return self._persisted(lambda: self._pinged(plain))
@@ -730,7 +391,7 @@ class Registry:
             if answer.status == 401:
                 self._challenge = _challenge(answer)
             elif answer.status in LATER:
-                raise refusal(answer, _doing("GET", answer.url))
+                raise refusal(answer, doing("GET", answer.url))
         return origin
 
     def _renew(self, answer: Answer, used: str) -> bool:
@@ -829,7 +490,7 @@ def refusal(answer: Answer, what: str) -> RegistryError:
         )
     if status == 403:
         return AccessDenied(f"{about}denied: {said or 'forbidden'}", status=status, said=said)
-    words = said or f"the registry answered {status} {_plain(answer.reason)}".rstrip()
+    words = said or f"the registry answered {status} {plain_text(answer.reason)}".rstrip()
     if status == 429:
         return _later(f"{about}toomanyrequests: {said or 'too many requests'}", answer, said)
     if status in LATER:
@@ -838,11 +499,24 @@ def refusal(answer: Answer, what: str) -> RegistryError:
 
 
 def _later(message: str, answer: Answer, said: str) -> NotNow:
-    after = answer.header("Retry-After").strip()
+    after = _seconds(answer.header("Retry-After").strip())
     hint = f"the registry asks to wait {after} s" if is_too_long(after) else ""
     error = NotNow(message, status=answer.status, said=said, hint=hint)
     error.after = after
     return error
+
+
+def _seconds(after: str) -> str:
+    # A number of seconds, or a moment as HTTP writes it.
+    if not after or after.isdigit():
+        return after
+    from email.utils import parsedate_to_datetime  # registries that say it so are few
+
+    try:
+        moment = parsedate_to_datetime(after).timestamp()
+    except (ValueError, OverflowError):
+        return ""
+    return str(max(0, int(moment - time.time()) + 1))
 
 
 def _said(answer: Answer) -> str:
@@ -857,7 +531,7 @@ def _said(answer: Answer) -> str:
     errors = value.get("errors") if isinstance(value, dict) else None
     if isinstance(value, dict) and not errors:
         detail = value.get("details") or value.get("message")
-        return _plain(detail) if isinstance(detail, str) else ""
+        return plain_text(detail) if isinstance(detail, str) else ""
     first = errors[0] if isinstance(errors, list) and errors else None
     if not isinstance(first, dict):
         return ""
@@ -868,46 +542,7 @@ def _said(answer: Answer) -> str:
     ]
     if texts[0] in ("unauthorized", "denied", "toomanyrequests"):
         texts = texts[1:]
-    return _plain(": ".join(text for text in texts if text))
-
-
-def _plain(text: str) -> str:
-    # What others say is shown, bounded, and moves no cursor.
-    shown = "".join(letter if letter.isprintable() else "?" for letter in text[: MAX_SAID + 1])
-    return shown if len(shown) <= MAX_SAID else shown[: MAX_SAID - 1] + "…"
-
-
-def _shown(url: str) -> str:
-    # Without what may be a signature.
-    return _plain(url.partition("?")[0])
-
-
-def _doing(method: str, url: str) -> str:
-    return f'{method.capitalize()} "{_shown(url)}"'
-
-
-def _shut(connection: http.client.HTTPConnection) -> None:
-    try:
-        if connection.sock is not None:
-            connection.sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # it has ended by itself
-
-
-def _interrupted(method: str, url: str) -> RegistryError:
-    return RegistryError(f"{_doing(method, url)}: interrupted")
-
-
-def _lost(method: str, url: str, error: Exception, settings: Settings) -> RegistryError:
-    doing = _doing(method, url)
-    if isinstance(error, TimeoutError):
-        return NotNow(f"{doing}: nothing came for {settings.timeout_s:g} s")
-    if isinstance(error, (http.client.IncompleteRead, http.client.RemoteDisconnected)):
-        return NotNow(f"{doing}: unexpected EOF")
-    if isinstance(error, http.client.HTTPException):
-        return RegistryError(f"{doing}: malformed HTTP response: {_plain(str(error))}")
-    reason = getattr(error, "strerror", None) or str(error)
-    return NotNow(f"{doing}: {_plain(reason).lower()}")
+    return plain_text(": ".join(text for text in texts if text))
 
 
 def _challenge(answer: Answer) -> Challenge | None:
@@ -959,46 +594,3 @@ def _quoted(text: str) -> tuple[str, str]:
         made.append(text[at])
         at += 1
     return "".join(made), text[at + 1 :]
-
-
-def _authorities(settings: Settings, origin: Origin) -> list[str]:
-    # certs.d/HOST:PORT, or certs.d/HOST for the usual port, as docker has them.
-    names = [origin.host_port] + [origin.host] * (origin.port == 443)
-    found = []
-    for folder in settings.certificates:
-        for name in names:
-            if "/" in name or name.startswith("."):
-                continue
-            try:
-                files = sorted(os.listdir(f"{folder}/{name}"))
-            except OSError:
-                continue
-            found += [f"{folder}/{name}/{file}" for file in files if file.endswith(".crt")]
-    return found
-
-
-def _context(settings: Settings, origin: Origin) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if settings.is_insecure(origin):
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    for path in _authorities(settings, origin):
-        try:
-            context.load_verify_locations(path)
-        except (OSError, ssl.SSLError) as error:
-            raise RegistryError(f"{path}: not a certificate: {error}") from error
-        client = f"{os.path.dirname(path)}/client"
-        if os.path.exists(f"{client}.cert"):
-            try:
-                context.load_cert_chain(f"{client}.cert", f"{client}.key")
-            except (OSError, ssl.SSLError) as error:
-                raise RegistryError(f"{client}.cert: not a certificate: {error}") from error
-    return context
-
-
-def _proxy(origin: Origin) -> Origin | None:
-    # Through an http proxy, by CONNECT, which does not see what is inside.
-    address = getproxies().get(origin.scheme)
-    if not address or proxy_bypass(origin.host_port):
-        return None
-    return origin_of(address if "://" in address else f"http://{address}")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +24,8 @@ from threading import Event, Lock, Thread
 from ..errors import (
     AccessDenied,
     DamagedArchive,
+    DamagedDocument,
+    DigestMismatch,
     ImageNotFound,
     RegistryError,
     SandboxError,
@@ -40,17 +43,18 @@ from ..record import Record, replace
 from .credentials import Keyring, Login, Realms
 from .ingest import LayerInput, ingest
 from .layout import candidates, choose, host_platform
-from .registry import NotNow, Registry, Settings, is_too_long
+from .registry import Registry, is_too_long
 from .sources import Part
 from .streams import write_all
+from .web import NotNow, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import IO
 
-    from .registry import Answer
     from .store import Image, ImageStore, Layer
+    from .web import Answer
 
     Progress = Callable[[str, str, int, int], None]
 
@@ -58,6 +62,7 @@ PULL_THREADS = 3
 PUSH_THREADS = 3
 MAX_DEPTH = 4
 MAX_MOUNTS = 3
+MIN_RATE = 100  # bytes a second
 _CHUNK = 1 << 18
 _PIPE_BYTES = 1 << 20
 _LAYER_TYPES = (
@@ -100,6 +105,10 @@ class Remote(Record):
             keyring=Keyring(),
             realms=Realms(f"{root}/realms.json"),
         )
+
+    def hurried(self) -> Remote:
+        """The same for one of several that could be asked: not as patient."""
+        return replace(self, settings=replace(self.settings, attempts=2))
 
     def registry(
         self, domain: str, path: str, actions: str = "pull", login: Login | None = None
@@ -148,10 +157,30 @@ def pull(
     platform: str | None = None,
     progress: Progress | None = None,
 ) -> Pulled:
-    """Bring one image and name it."""
+    """Bring one image and name it.
+
+    The mirrors of its registry are asked first; whatever one of them does wrong, the next one
+    is asked, and at last the registry.
+    """
     wanted = parse_platform(platform) if platform else None
     report = progress or _silent
-    with remote.registry(name.domain, name.path) as registry:
+    for mirror in remote.settings.mirrors_of(name.domain):
+        try:
+            return _pull(store, remote.hurried(), mirror, name, wanted, report)
+        except (RegistryError, DamagedArchive, DamagedDocument, DigestMismatch) as error:
+            report(mirror, f"Mirror skipped: {error}", 0, 0)
+    return _pull(store, remote, name.domain, name, wanted, report)
+
+
+def _pull(
+    store: ImageStore,
+    remote: Remote,
+    host: str,
+    name: Reference,
+    wanted: Platform | None,
+    report: Progress,
+) -> Pulled:
+    with remote.registry(host, name.path) as registry:
         top, manifest, content = _wanted_manifest(registry, name, wanted)
         report(name.tag or name.digest, f"Pulling from {name.path}", 0, 0)
         config = _config(store, registry, manifest)
@@ -359,6 +388,9 @@ class _RemotePart(Part):
         self._registry = registry
         self._at = 0
         self._failures = 0
+        self._slow = 0
+        self._since = 0.0
+        self._came = 0
         self._answer: Answer | None = None
         self._head = b""
         self._left = Event()
@@ -450,18 +482,32 @@ class _RemotePart(Part):
                 count = self._answer.read_into(self._buffer[:want])
                 if not count:
                     raise NotNow(f"layer {self.name}: unexpected EOF at {self._at} bytes")
+                self._check_pace(count)
             except NotNow as error:
                 self._failed(error)
                 continue
             self._at += count
-            self._failures = 0
+            self._failures = self._slow
             return count
+
+    def _check_pace(self, count: int) -> None:
+        # A drop now and then is no download: as for silence, another connection may be better.
+        now = time.monotonic()
+        self._came += count
+        self._since = self._since or now
+        if now - self._since < self._registry.settings.timeout_s:
+            return
+        if self._came < MIN_RATE * (now - self._since):
+            self._slow += 1
+            raise NotNow(f"layer {self.name}: it comes slower than {MIN_RATE} bytes a second")
+        self._since, self._came = now, 0
 
     def _failed(self, error: NotNow) -> None:
         if self._answer is not None:
             self._answer.cut()
             self._answer.close()
             self._answer = None
+        self._since, self._came = 0.0, 0
         self._failures += 1
         settings = self._registry.settings
         if self._failures >= settings.attempts or is_too_long(error.after):

@@ -74,6 +74,26 @@ def docker_registry(
             process.wait()
 
 
+@contextmanager
+def dropping() -> Iterator[str]:
+    """A port where nobody answers, as if packets were dropped: its queue is full."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        waiting = []
+        try:
+            for _ in range(4):
+                tried = socket.socket()
+                waiting.append(tried)
+                tried.setblocking(False)
+                tried.connect_ex(("127.0.0.1", port))
+            yield f"127.0.0.1:{port}"
+        finally:
+            for each in waiting:
+                each.close()
+
+
 def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
@@ -148,19 +149,26 @@ def test_login_and_logout(own_configuration: None, store: Store, tmp_path: Path)
     assert err == "Must provide --username with --password-stdin\n"
 
 
-@pytest.mark.parametrize("fault", [registries.stall, registries.silent])
+@pytest.mark.parametrize("fault", ["stall", "silent", "dropped"])
 def test_an_interrupted_pull_ends_at_once_and_leaves_nothing(
-    own_configuration: None, store: Store, fault: registries.Fault
+    own_configuration: None, store: Store, fault: str
 ) -> None:
     fake = registries.Fake(archives.small(filler=3_000_000))
     layer = f"/blobs/{registries.digest(fake.parts.layers[0])}"
-    fake.faults = {layer: fault}
-    with registries.serving(fake) as server:
+    with registries.serving(fake) as server, registries.dropping() as nobody:
+        fake.faults = {
+            layer: {
+                "stall": registries.stall,
+                "silent": registries.silent,
+                "dropped": registries.redirect(lambda request: f"http://{nobody}{request.path}"),
+            }[fault]
+        }
         process = subprocess.Popen(
             [program_path(), "pull", "-q", f"{server.host}/image:1"], env=store.environ
         )
         while not server.asked(layer):
             time.sleep(0.02)
+        time.sleep(0.2)  # it is on its way to nobody
 
         process.send_signal(signal.SIGINT)
 
@@ -168,3 +176,96 @@ def test_an_interrupted_pull_ends_at_once_and_leaves_nothing(
         assert process.wait(timeout=30) == 130
     assert list(store.root.glob("staging/*")) == []
     assert list(store.root.glob("blobs/sha256/*")) == []
+
+
+def test_an_interrupted_pull_from_nobody_ends_at_once(
+    own_configuration: None, store: Store
+) -> None:
+    with registries.dropping() as nobody:
+        process = subprocess.Popen([program_path(), "pull", f"{nobody}/x:1"], env=store.environ)
+        time.sleep(1)
+        assert process.poll() is None
+
+        process.send_signal(signal.SIGINT)
+
+        assert process.wait(timeout=30) == 130
+
+
+def test_all_tags_are_pushed_and_pulled(
+    own_configuration: None, store: Store, registry: str, tmp_path: Path
+) -> None:
+    (tmp_path / "small.tar").write_bytes(archives.small().oci_archive())
+    ran(store, "load", "-i", str(tmp_path / "small.tar"))
+    name = f"{registry}/all/tags"
+    for tag in ("1", "2"):
+        ran(store, "tag", "small", f"{name}:{tag}")
+
+    out, _err = ran(store, "push", "-a", name)
+    assert [x.partition(":")[0] for x in out.splitlines() if ": digest: " in x] == ["1", "2"]
+    assert "tag can't be used" in ran(store, "push", "-a", f"{name}:1", code=1)[1]
+    ran(store, "image", "prune", "-a", "-f")
+    out, _err = ran(store, "pull", "-a", name)
+
+    assert out.splitlines()[-1] == name
+    out, _err = ran(store, "images", "--format", "{{.Repository}}:{{.Tag}}")
+    assert out.split() == [f"{name}:1", f"{name}:2"]
+
+
+def test_a_registry_without_a_search_is_searched_by_its_list(
+    own_configuration: None, store: Store, registry: str, tmp_path: Path
+) -> None:
+    (tmp_path / "small.tar").write_bytes(archives.small().oci_archive())
+    ran(store, "load", "-i", str(tmp_path / "small.tar"))
+    for name in ("apple/pie", "apple/tart", "pear"):
+        ran(store, "tag", "small", f"{registry}/search/{name}")
+        ran(store, "push", "-q", f"{registry}/search/{name}")
+
+    out, _err = ran(store, "search", f"{registry}/apple")
+
+    lines = out.splitlines()
+    assert lines[0].split() == ["NAME", "DESCRIPTION", "STARS", "OFFICIAL"]
+    assert [line.split() for line in lines[1:]] == [
+        [f"{registry}/search/apple/{name}", "0"] for name in ("pie", "tart")
+    ]
+    assert ran(store, "search", "--limit", "1", "--format", "{{.Name}}", f"{registry}/apple")[
+        0
+    ] == (f"{registry}/search/apple/pie\n")
+    assert (
+        "Limit 0 is outside the range of [1, 100]"
+        in (ran(store, "search", "--limit", "0", "x", code=1)[1])
+    )
+    assert "Invalid filter 'nosuch'" in ran(store, "search", "-f", "nosuch=1", "x", code=1)[1]
+
+
+def test_a_search_shows_what_a_registry_says_of_itself(
+    own_configuration: None, store: Store
+) -> None:
+    results = [
+        {"name": "little", "description": "few\nlike \x1b[2Jit", "star_count": 3},
+        {"name": "much", "description": "m" * 60, "star_count": 9, "is_official": True},
+        {"description": "nameless"},
+    ]
+
+    def answer(handler: registries.Handler, request: registries.Request) -> None:
+        if request.path == "/v2/":
+            handler.say(200, b"{}")
+        elif request.path == "/v1/search?q=it&n=25":
+            handler.say(200, json.dumps({"results": results}).encode(), Content_Type="text/json")
+        else:
+            handler.refuse(404, "NOT_FOUND", "not found")
+
+    with registries.serving(answer) as server:
+        out, _err = ran(store, "search", f"{server.host}/it")
+
+        lines = [line.split("   ") for line in out.splitlines()[1:]]
+        cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+        assert cells == [
+            [f"{server.host}/much", "m" * 44 + "…", "9", "[OK]"],
+            [f"{server.host}/little", "few like  [2Jit", "3"],
+        ]
+        out, _err = ran(
+            store, "search", "-f", "stars=4", "--format", "{{.Name}}", f"{server.host}/it"
+        )
+        assert out == f"{server.host}/much\n"
+        err = ran(store, "search", f"{server.host}/else", code=1)[1]
+        assert "offers no search and no list of its repositories" in err

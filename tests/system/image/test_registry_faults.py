@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -20,9 +22,9 @@ from sandbox.errors import (
     SandboxError,
 )
 from sandbox.image.credentials import Keyring, Login, Realms
-from sandbox.image.registry import Settings
 from sandbox.image.store import ImageStore
 from sandbox.image.transfer import Pulled, Remote, pull
+from sandbox.image.web import Settings
 from sandbox.oci.reference import parse
 from sandbox.paths import Paths
 from sandbox.record import replace
@@ -204,6 +206,40 @@ def test_much_later_means_no_other_attempt(
 
     assert "3600 s" in raised.value.hint
     assert len(server.asked("/manifests/")) == 1
+
+
+def test_later_may_be_said_as_a_moment(
+    fake: registries.Fake, server: registries.Server, pulled: Callable[[], Pulled]
+) -> None:
+    moment = formatdate(time.time() + 3600, usegmt=True)
+    fake.faults = {"/manifests/": registries.status(503, "X", "wait", Retry_After=moment)}
+
+    with pytest.raises(RegistryError) as raised:
+        pulled()
+
+    assert "the registry asks to wait 3" in raised.value.hint
+    assert len(server.asked("/manifests/")) == 1
+
+
+def test_a_layer_that_only_drips_is_given_up_with_a_message(
+    fake: registries.Fake, store: ImageStore, remote: Remote, server: registries.Server
+) -> None:
+    def drip(handler: registries.Handler, _request: object, content: bytes) -> bool:
+        handler.begin(200, len(content))
+        for at in range(len(content)):
+            handler.wfile.write(content[at : at + 1])
+            handler.wfile.flush()
+            if handler.server.released.wait(0.05):
+                break
+        return True
+
+    fake.faults = {layer(fake): drip}
+    impatient = replace(remote, settings=replace(remote.settings, timeout_s=0.4, attempts=2))
+
+    with pytest.raises(RegistryError, match="slower than 100 bytes a second"):
+        pull(store, impatient, parse(f"{server.host}/image:1"))
+
+    assert_nothing_is_kept(store)
 
 
 def test_a_redirect_gets_no_password(

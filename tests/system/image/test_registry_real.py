@@ -230,6 +230,89 @@ def test_a_registry_named_insecure_is_not_verified(
         engine("one").pull(f"{locked}/guarded:1")
 
 
+def test_a_registry_that_asks_for_a_certificate_gets_ours(
+    engine: Callable[[str], Engine],
+    folder: Path,
+    made_certificates: tuple[Path, Path, Path],
+    tmp_path: Path,
+) -> None:
+    authority, certificate, key = made_certificates
+    one = engine("one")
+    loaded(one, tmp_path)
+    with registries.docker_registry(
+        folder / "mutual", tls=(certificate, key), client_authority=authority
+    ) as host:
+        one.tag("small", f"{host}/mutual:1")
+        trust(one, host, authority)
+        with pytest.raises(RegistryError, match="certificate"):
+            one.push(f"{host}/mutual:1")
+        place = Path(one.paths.certificates, host)
+        (place / "me.cert").write_bytes(certificate.read_bytes())
+        with pytest.raises(RegistryError, match=r"me\.cert"):
+            one.push(f"{host}/mutual:1")
+        (place / "me.key").write_bytes(key.read_bytes())
+
+        one.push(f"{host}/mutual:1")
+
+
+def test_a_mirror_is_asked_first_and_never_gets_the_login(
+    engine: Callable[[str], Engine],
+    plain: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, two = engine("one"), engine("two")
+    parts = loaded(one, tmp_path)
+    name = f"{plain}/mirrored:1"
+    one.tag("small", name)
+    one.push(name)
+    Keyring().store(plain, Login(user=registries.USER, password=registries.PASSWORD))
+    with (
+        registries.docker_registry(folder / "mirror", mirror_of=plain) as mirror,
+        registries.serving(registries.Forward(mirror)) as front,
+    ):
+        monkeypatch.setenv("SANDBOX_REGISTRY_MIRRORS", f"{plain}=http://{front.host}/")
+
+        assert two.pull(name).image_id == parts.image_id
+
+        assert front.asked(f"/manifests/{name.rpartition(':')[2]}")
+        assert {each.path.rpartition("/")[2] for each in front.asked("/blobs/")} == {
+            registries.digest(each) for each in (parts.config, *parts.layers)
+        }
+        assert all(not each.authorization for each in front.requests)
+        assert two.image(name).names == (name,)
+
+
+@pytest.mark.parametrize("fault", ["gone", "empty", "spoilt"])
+def test_what_a_mirror_does_wrong_the_registry_makes_good(
+    engine: Callable[[str], Engine],
+    plain: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+) -> None:
+    one, two = engine("one"), engine("two")
+    parts = loaded(one, tmp_path)
+    name = f"{plain}/backed:1"
+    one.tag("small", name)
+    one.push(name)
+    fake = registries.Fake(parts if fault == "spoilt" else archives.many_layers(1))
+    spoilt = f"/blobs/{registries.digest(parts.layers[0])}"
+    fake.faults = {spoilt: registries.instead(lambda content: content[:-1] + b"x")}
+    said: list[str] = []
+    with registries.serving(fake) as server:
+        host = f"127.0.0.1:{registries.free_port()}" if fault == "gone" else server.host
+        if fault == "empty":
+            fake.faults = {"/manifests/": registries.status(404, "MANIFEST_UNKNOWN", "unknown")}
+        monkeypatch.setenv("SANDBOX_REGISTRY_MIRRORS", f"{plain}={host}")
+
+        pulled = two.pull(name, progress=lambda who, what, *_: said.append(f"{who}: {what}"))
+
+    assert pulled.image_id == parts.image_id
+    assert [each for each in said if each.startswith(f"{host}: Mirror skipped: ")]
+
+
 @pytest.mark.parametrize("needs_login", [False, True])
 def test_tokens_are_fetched_and_renewed(
     engine: Callable[[str], Engine], plain: str, tmp_path: Path, needs_login: bool

@@ -9,8 +9,9 @@ import pytest
 
 from sandbox.errors import RegistryError, UsageError
 from sandbox.image.credentials import HUB_KEY, Keyring, Login, Realms, config_path
-from sandbox.image.registry import Settings, challenges, is_loopback, origin_of
+from sandbox.image.registry import challenges
 from sandbox.image.transfer import parse_platform
+from sandbox.image.web import Settings, is_loopback, origin_of
 
 
 @pytest.fixture
