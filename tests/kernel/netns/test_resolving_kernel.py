@@ -22,7 +22,7 @@ from netns import Namespace, names
 from netns.names import Named
 from sandbox.engine import resolving
 from sandbox.errors import HostLacks
-from sandbox.monitor import client as monitors
+from sandbox.monitor import children
 
 pytestmark = [requires.root, requires.program("nft")]
 
@@ -73,7 +73,7 @@ def life(fabric: Fabric, tmp_path: Path) -> Iterator[Life]:
     folder.mkdir(parents=True)
     yield Life(fabric, fabric.container(network), folder)
     resolving.stop(str(folder))
-    monitors.reap()
+    children.reap()
     log = folder / "resolver.log"
     assert not log.exists() or log.read_text() == ""
 
@@ -235,6 +235,6 @@ def test_names_of_a_gone_network_end_its_resolver(life: Life) -> None:
 
     deadline = time.monotonic() + 10
     while any(str(life.folder).encode() in _words_of(pid) for pid in os.listdir("/proc")):
-        monitors.reap()
+        children.reap()
         assert time.monotonic() < deadline
         time.sleep(0.02)
