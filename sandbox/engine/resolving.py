@@ -194,7 +194,9 @@ def serve(folder: str, name: str, ways: str, pairs: str) -> None:
     )
     gc.freeze()  # what was loaded stays
     resolver.serve(domain, sockets, _leaving(folder))
-    # The end of the process lets go of the lock first, and of the gate last.
+    # Before the gate, of which the end of the process lets go; left to that, the kernel lets go of
+    # the youngest first, and a launcher finds the lock held by one that does not listen any more.
+    os.close(_LOCK_FD)
 
 
 def _leaving(folder: str) -> Callable[[], bool]:
