@@ -18,8 +18,9 @@ from netns.model import Lease
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
+    from types import TracebackType
     from typing import Protocol
 
     from netns.model import IPNetwork, Subnet
@@ -48,27 +49,25 @@ class FileLeases:
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def edit(self) -> AbstractContextManager[Leases]:
+    def edit(self) -> _Edit:
         """Lock, read, let the block change, replace the file if anything is different."""
-        from contextlib import contextmanager
+        return _Edit(self)
 
-        @contextmanager
-        def block() -> Iterator[Leases]:
-            import fcntl
+    def rebuild(self, owners: Mapping[str, str]) -> None:
+        """Put other leases, by address, in the place of a file that cannot be read."""
+        import fcntl
 
-            lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        leases = Leases()
+        leases.owners.update(owners)
+        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                before = self._read()
-                leases = _parsed(before, self.path)
-                yield leases
-                after = _lines(leases)
-                if after != before:
-                    self._replace(after)
-            finally:
-                os.close(lock)
-
-        return block()
+                _parsed(self._read(), self.path)
+            except LeasesDamaged:  # nobody else has done it meanwhile
+                self._replace(_lines(leases))
+        finally:
+            os.close(lock)
 
     def _read(self) -> str:
         try:
@@ -85,6 +84,76 @@ class FileLeases:
         os.replace(temporary, self.path)
 
 
+class _Edit:
+    """One transaction on a file; a class, for ``contextlib`` costs more than the transaction."""
+
+    def __init__(self, store: FileLeases) -> None:
+        self._store = store
+        self._lock = -1
+        self._before = ""
+        self._leases = Leases()
+
+    def __enter__(self) -> Leases:
+        import fcntl
+
+        path = f"{self._store.path}.lock"
+        self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._before = self._store._read()
+            self._leases = _parsed(self._before, self._store.path)
+        except BaseException:
+            os.close(self._lock)
+            raise
+        return self._leases
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                after = _lines(self._leases)
+                if after != self._before:
+                    self._store._replace(after)
+        finally:
+            os.close(self._lock)
+
+
+class _Range:
+    """A subnet's addresses as numbers; ``ipaddress`` is too dear for a lease."""
+
+    __slots__ = ("family", "first", "last", "prefix", "text")
+
+    def __init__(self, cidr: str) -> None:
+        import _socket
+
+        packed, self.prefix = model.packed_address(cidr)
+        self.family = _socket.AF_INET6 if len(packed) == 16 else _socket.AF_INET
+        self.first = int.from_bytes(packed, "big")
+        free = len(packed) * 8 - self.prefix
+        self.last = self.first | (1 << free) - 1
+        self.text = cidr
+        if self.first & (1 << free) - 1:
+            raise InvalidValue("subnet", cidr, f"{cidr} has host bits set")
+
+    def has(self, number: int | None) -> bool:
+        return number is not None and self.first <= number <= self.last
+
+    def number_of(self, address: str) -> int | None:
+        """The address as a number, or None if it is of the other family."""
+        packed, _ = model.packed_address(address)
+        is_ours = (len(packed) == 16) == (":" in self.text)
+        return int.from_bytes(packed, "big") if is_ours else None
+
+    def address(self, number: int) -> str:
+        import _socket
+
+        return _socket.inet_ntop(self.family, number.to_bytes(16 if ":" in self.text else 4, "big"))
+
+
 def lease(store: LeaseStore, subnet: Subnet, owner: str, *, wanted: str = "") -> Lease:
     """Take an address of the subnet for ``owner``: the wanted one, or the next that is free."""
     owner = model.checked_owner(owner)
@@ -99,7 +168,7 @@ def lease(store: LeaseStore, subnet: Subnet, owner: str, *, wanted: str = "") ->
                 raise AddressTaken(address, leases.owners[address])
         else:
             address = _next(part, kept, leases)
-            leases.last[str(part)] = address
+            leases.last[part.text] = address
         leases.owners[address] = owner
     return Lease(address=address, owner=owner)
 
@@ -129,14 +198,19 @@ def leased(store: LeaseStore) -> tuple[Lease, ...]:
 
 def with_prefix(subnet: Subnet, address: str) -> str:
     """The address as a link of the subnet has it: ``10.0.0.2/24``."""
-    return f"{address}/{model.network(subnet.cidr).prefixlen}"
+    return f"{address}/{model.packed_address(subnet.cidr)[1]}"
+
+
+def is_in(subnet: Subnet, address: str) -> bool:
+    """Whether the address, with or without a prefix, is one of the subnet."""
+    whole = _Range(subnet.cidr)
+    return whole.has(whole.number_of(address))
 
 
 def checked_subnet(subnet: Subnet) -> Subnet:
     """The subnet, if its gateway and its range lie in it."""
     whole, _ = _ranges(subnet)
-    gateway = model.interface(subnet.gateway).ip
-    if gateway.version != whole.version or gateway not in whole:
+    if not whole.has(whole.number_of(subnet.gateway)):
         raise InvalidValue("gateway", subnet.gateway, f"it is not in {subnet.cidr}")
     return subnet
 
@@ -166,47 +240,45 @@ def _overlap(one: IPNetwork, two: IPNetwork) -> bool:
     return int(one[0]) <= int(two[-1]) and int(two[0]) <= int(one[-1])
 
 
-def _ranges(subnet: Subnet) -> tuple[IPNetwork, IPNetwork]:
-    whole = model.network(subnet.cidr)
-    part = model.network(subnet.range) if subnet.range else whole
-    inside = whole.version == part.version and (
-        int(whole[0]) <= int(part[0]) and int(part[-1]) <= int(whole[-1])
-    )
-    if not inside:
+def _ranges(subnet: Subnet) -> tuple[_Range, _Range]:
+    whole = _Range(subnet.cidr)
+    part = _Range(subnet.range) if subnet.range else whole
+    if whole.family != part.family or not (whole.has(part.first) and whole.has(part.last)):
         raise InvalidValue("range", subnet.range, f"it is not in {subnet.cidr}")
     return whole, part
 
 
-def _kept(subnet: Subnet, whole: IPNetwork) -> set[int]:
+def _kept(subnet: Subnet, whole: _Range) -> set[int]:
     """What is never leased: the gateway, what is reserved, and the ends of the subnet."""
-    kept = {int(model.interface(one).ip) for one in (subnet.gateway, *subnet.reserved)}
-    kept.add(int(whole[0]))
-    if whole.version == 4 and whole.prefixlen < 31:
-        kept.add(int(whole[-1]))
+    numbers = (whole.number_of(one) for one in (subnet.gateway, *subnet.reserved))
+    kept = {number for number in numbers if number is not None}
+    kept.add(whole.first)
+    if ":" not in whole.text and whole.prefix < 31:
+        kept.add(whole.last)
     return kept
 
 
-def _wanted(whole: IPNetwork, kept: set[int], wanted: str) -> str:
-    address = model.interface(wanted).ip
-    if address.version != whole.version or address not in whole:
-        raise InvalidValue("address", wanted, f"it is not in {whole}")
-    if int(address) in kept:
-        raise InvalidValue("address", wanted, f"it is not for an endpoint of {whole}")
-    return str(address)
+def _wanted(whole: _Range, kept: set[int], wanted: str) -> str:
+    number = whole.number_of(wanted)
+    if number is None or not whole.has(number):
+        raise InvalidValue("address", wanted, f"it is not in {whole.text}")
+    if number in kept:
+        raise InvalidValue("address", wanted, f"it is not for an endpoint of {whole.text}")
+    return whole.address(number)
 
 
-def _next(part: IPNetwork, kept: set[int], leases: Leases) -> str:
-    first, end = int(part[0]), int(part[-1])
-    last = leases.last.get(str(part))
-    start = int(model.interface(last).ip) + 1 if last else first
-    for begin, stop in ((max(start, first), end), (first, min(start - 1, end))):
-        for number in range(begin, stop + 1):
+def _next(part: _Range, kept: set[int], leases: Leases) -> str:
+    last = leases.last.get(part.text)
+    number = part.number_of(last) if last else None
+    start = part.first if number is None else number + 1
+    for begin, stop in ((max(start, part.first), part.last), (part.first, start - 1)):
+        for number in range(begin, min(stop, part.last) + 1):
             if number not in kept:
-                address = str(part[number - first])
+                address = part.address(number)
                 if address not in leases.owners:
                     return address
-    taken = sum(1 for one in leases.owners if model.interface(one).ip in part)
-    raise AddressesExhausted(str(part), taken)
+    taken = sum(1 for one in leases.owners if part.has(part.number_of(one)))
+    raise AddressesExhausted(part.text, taken)
 
 
 def _parsed(text: str, path: str) -> Leases:

@@ -171,4 +171,4 @@ class Network:
 
 
 def _belongs(address: str, subnet: Subnet) -> bool:
-    return model.interface(address).ip in model.network(subnet.cidr)
+    return ipam.is_in(subnet, address)

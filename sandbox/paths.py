@@ -4,6 +4,7 @@
   images/  names/  blobs/  layers/  containers/  volumes/  networks/  staging/  cache/  events
 <run>/                      gone after a reboot: /run/sandbox, or $XDG_RUNTIME_DIR/sandbox
   containers/<id>/          alive (lock held by the living monitor), control (socket), started
+  networks/<id>/            leases, endpoints/<container id>
   rootfs/                   an empty folder, where each container mounts its root in its own
                             mount namespace
 """
@@ -103,6 +104,11 @@ class Paths(Record):
         return f"{self.root}/volumes"
 
     @property
+    def networks(self) -> str:
+        """One folder a network."""
+        return f"{self.root}/networks"
+
+    @property
     def mount_points(self) -> str:
         """The lowest layer of every root: empty places for what is always mounted."""
         return f"{self.root}/mountpoints"
@@ -124,6 +130,14 @@ class Paths(Record):
     def volume(self, name: str) -> str:
         """The folder of one volume."""
         return f"{self.root}/volumes/{name}"
+
+    def network(self, name: str) -> str:
+        """The folder of one network."""
+        return f"{self.root}/networks/{name}"
+
+    def live_network(self, network_id: str) -> str:
+        """The run folder of one network."""
+        return f"{self.run}/networks/{network_id}"
 
     def live_container(self, container_id: str) -> str:
         """The run folder of one container."""

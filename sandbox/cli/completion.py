@@ -18,11 +18,10 @@ if TYPE_CHECKING:
 _FILES = ":files"  # the shell completes file names by itself
 
 _VALUES = {
-    "network": ("none", "host"),
     "restart": ("no", "on-failure", "always", "unless-stopped"),
     "pull": ("missing", "never"),
     "log-driver": ("file", "none"),
-    "type": ("container", "image", "volume"),
+    "type": ("container", "image", "network", "volume"),
     "report": ("text", "json"),
     "signal": ("HUP", "INT", "KILL", "QUIT", "TERM", "USR1", "USR2"),
     "format": ("json", "table"),
@@ -95,6 +94,8 @@ def _candidates(before: Sequence[str], last: str) -> list[str]:
     entry = command(verb)
     waiting = _waiting(entry.flags, rest)
     if waiting is not None:
+        if SPELLINGS.get(waiting[0], waiting[0]) == "network":
+            return _named("network")
         return (
             [_FILES]
             if waiting[0] in _FILE_FLAGS
@@ -103,6 +104,8 @@ def _candidates(before: Sequence[str], last: str) -> list[str]:
     if last.startswith("-"):
         return _long(entry.flags)
     kind = entry.arguments
+    if kind == "network container":
+        kind = kind.split()[min(_positionals(entry.flags, rest), 1)]
     if kind.endswith(" command"):
         kind = "" if _positionals(entry.flags, rest) else kind.partition(" ")[0]
     return _named(kind)
@@ -164,6 +167,8 @@ def _named(kind: str) -> list[str]:
     try:
         if kind in ("container", "running", "object"):
             found += [each.name for each in engine.containers(all=kind != "running")]
+        if kind in ("network", "object"):
+            found += [each.name for each in engine.networks()]
         if kind in ("volume", "object"):
             found += [each.name for each in engine.volumes()]
         if kind in ("image", "object"):

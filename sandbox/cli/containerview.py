@@ -79,7 +79,7 @@ class ContainerView(View):
         if name in ("Ports", "Platform"):
             return "" if name == "Ports" else None
         if name == "Networks":
-            return container.options.network
+            return ",".join(container.networks)
         return self._about_mounts(name)
 
     def _health(self) -> str:
@@ -186,7 +186,7 @@ class _Selection:
                 value in (mount.source, mount.target) for mount in mounts for value in values
             )
         if name == "network":
-            return container.options.network in values
+            return not set(container.networks).isdisjoint(values)
         if name == "health":
             health = container.health()
             return ("none" if health is None else health.status) in values

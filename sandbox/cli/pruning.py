@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from ..engine.container import Container
     from ..engine.inspect import Image
+    from ..engine.networks import Network
 
 
 class Wanted:
@@ -31,6 +32,10 @@ class Wanted:
     def container(self, container: Container) -> bool:
         """Whether a container passes them."""
         return self._passes(container.labels, container.created_ns)
+
+    def network(self, network: Network) -> bool:
+        """Whether a network passes them."""
+        return self._passes(network.labels, network.created_ns)
 
     def _passes(self, labels: Iterable[tuple[str, str]], created_ns: int) -> bool:
         there = dict(labels)

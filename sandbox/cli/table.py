@@ -28,7 +28,7 @@ UNBOUNDED = -1
 REPEATED = ("list", "filter", "mount", "ulimit", "map")
 
 # Other spellings of a flag.
-SPELLINGS = {"net": "network", "dns-opt": "dns-option"}
+SPELLINGS = {"net": "network", "net-alias": "network-alias", "dns-opt": "dns-option"}
 
 GLOBAL_FLAGS: tuple[Flag, ...] = (
     ("root", "", "string", "Folder that keeps images and containers (SANDBOX_ROOT)"),
@@ -94,11 +94,14 @@ _CREATE_FLAGS: tuple[Flag, ...] = (
     ("hostname", "h", "string", "Container host name"),
     ("init", "", "", "Run an init inside that forwards signals and reaps processes"),
     ("interactive", "i", "", "Keep STDIN open even if not attached"),
+    ("ip", "", "string", "IPv4 address (e.g., 172.30.100.104)"),
+    ("ip6", "", "string", "IPv6 address (e.g., 2001:db8::33)"),
     ("ipc", "", "string", "IPC mode to use (private, host, container:ID)"),
     ("label", "l", "list", "Set meta data on a container"),
     ("label-file", "", "list", "Read in a line delimited file of labels"),
     ("log-driver", "", "string", "Logging driver for the container (file, none)"),
     ("log-opt", "", "list", "Log driver options (max-size, max-file, labels, env)"),
+    ("mac-address", "", "string", "Container MAC address (e.g., 92:d0:c6:0a:29:33)"),
     ("memory", "m", "bytes", "Memory limit"),
     ("memory-reservation", "", "bytes", "Memory soft limit"),
     ("memory-swap", "", "bytes", "Limit of memory and swap together: '-1' for unlimited swap"),
@@ -106,7 +109,9 @@ _CREATE_FLAGS: tuple[Flag, ...] = (
     ("mount", "", "mount", "Attach a filesystem mount to the container"),
     ("name", "", "string", "Assign a name to the container"),
     ("net", "", "string", ""),
-    ("network", "", "string", "Connect a container to a network (none, host)"),
+    ("net-alias", "", "list", ""),
+    ("network", "", "string", "Connect a container to a network"),
+    ("network-alias", "", "list", "Add network-scoped alias for the container"),
     ("no-healthcheck", "", "", "Disable any container-specified HEALTHCHECK"),
     ("oom-score-adj", "", "int", "Tune host's OOM preferences (-1000 to 1000)"),
     ("output-limit", "", "bytes", "Kill the container when it has printed this much"),
@@ -426,14 +431,14 @@ COMMANDS: dict[str, Entry] = {
     ),
     "inspect": (
         "[OPTIONS] NAME|ID [NAME|ID...]",
-        "Return low-level information on containers, images and volumes",
+        "Return low-level information on containers, images, networks and volumes",
         1,
         UNBOUNDED,
         "object",
         (
             ("format", "f", "string", "Format output using a Go template, or 'json'"),
             ("size", "s", "", "Display total file sizes if the type is container"),
-            ("type", "", "string", "Only inspect objects of the type (container, image, volume)"),
+            ("type", "", "string", "Inspect only this type (container, image, network, volume)"),
         ),
         (
             "sandbox inspect web",
@@ -722,6 +727,107 @@ COMMANDS: dict[str, Entry] = {
         (),
         ("sandbox tag busybox mine:1",),
     ),
+    "network connect": (
+        "[OPTIONS] NETWORK CONTAINER",
+        "Connect a container to a network",
+        2,
+        2,
+        "network container",
+        (
+            ("alias", "", "list", "Add network-scoped alias for the container"),
+            ("ip", "", "string", 'IPv4 address (e.g., "172.30.100.104")'),
+            ("ip6", "", "string", 'IPv6 address (e.g., "2001:db8::33")'),
+            ("mac-address", "", "string", "MAC address there"),
+        ),
+        (
+            "sandbox network connect backend web",
+            "sandbox network connect --ip 10.98.0.7 --alias db backend postgres",
+        ),
+    ),
+    "network create": (
+        "[OPTIONS] NETWORK",
+        "Create a network",
+        1,
+        1,
+        "",
+        (
+            ("driver", "d", "string", "Driver to manage the Network (bridge)"),
+            ("gateway", "", "list", "IPv4 or IPv6 Gateway for the master subnet"),
+            ("internal", "", "", "Restrict external access to the network"),
+            ("ip-range", "", "list", "Allocate container ip from a sub-range"),
+            ("ipv6", "", "", "Enable IPv6 networking"),
+            ("label", "", "list", "Set metadata on a network"),
+            ("mtu", "", "int", "Largest packet of its links"),
+            ("opt", "o", "map", "Set driver specific options (com.docker.network.driver.mtu)"),
+            ("subnet", "", "list", "Subnet in CIDR format that represents a network segment"),
+        ),
+        (
+            "sandbox network create backend",
+            "sandbox network create --subnet 10.98.0.0/24 --gateway 10.98.0.1 backend",
+            "sandbox network create --internal --ipv6 --label for=tests sealed",
+        ),
+    ),
+    "network disconnect": (
+        "[OPTIONS] NETWORK CONTAINER",
+        "Disconnect a container from a network",
+        2,
+        2,
+        "network container",
+        (("force", "f", "", "Force the container to disconnect from a network"),),
+        ("sandbox network disconnect backend web",),
+    ),
+    "network inspect": (
+        "[OPTIONS] NETWORK [NETWORK...]",
+        "Display detailed information on one or more networks",
+        1,
+        UNBOUNDED,
+        "network",
+        (("format", "f", "string", "Format output using a Go template, or 'json'"),),
+        (
+            "sandbox network inspect bridge",
+            "sandbox network inspect -f '{{json .Containers}}' backend",
+        ),
+    ),
+    "network ls": (
+        "[OPTIONS]",
+        "List networks",
+        0,
+        0,
+        "",
+        (
+            (
+                "filter",
+                "f",
+                "filter",
+                "Provide filter values (dangling, driver, id, label, name, scope, type)",
+            ),
+            _FORMAT,
+            ("no-trunc", "", "", "Do not truncate the output"),
+            ("quiet", "q", "", "Only display network IDs"),
+        ),
+        ("sandbox network ls", "sandbox network ls -q -f type=custom"),
+    ),
+    "network prune": (
+        "[OPTIONS]",
+        "Remove all unused networks",
+        0,
+        0,
+        "",
+        (
+            ("filter", "", "filter", "Provide filter values (label=NAME[=VALUE], until=TIME)"),
+            ("force", "f", "", "Do not prompt for confirmation"),
+        ),
+        ("sandbox network prune", "sandbox network prune -f --filter until=24h"),
+    ),
+    "network rm": (
+        "[OPTIONS] NETWORK [NETWORK...]",
+        "Remove one or more networks",
+        1,
+        UNBOUNDED,
+        "network",
+        (("force", "f", "", "Do not error if the network does not exist"),),
+        ("sandbox network rm backend",),
+    ),
     "volume create": (
         "[OPTIONS] [VOLUME]",
         "Create a volume",
@@ -887,6 +993,17 @@ NOUNS: dict[str, dict[str, str]] = {
         "save": "save",
         "tag": "tag",
     },
+    "network": {
+        "connect": "network connect",
+        "create": "network create",
+        "disconnect": "network disconnect",
+        "inspect": "network inspect",
+        "list": "network ls",
+        "ls": "network ls",
+        "prune": "network prune",
+        "remove": "network rm",
+        "rm": "network rm",
+    },
     "system": {
         "df": "system df",
         "events": "events",
@@ -907,6 +1024,7 @@ NOUNS: dict[str, dict[str, str]] = {
 SUMMARIES = {
     "container": "Manage containers",
     "image": "Manage images",
+    "network": "Manage networks",
     "system": "Manage this engine",
     "volume": "Manage volumes",
 }

@@ -114,6 +114,13 @@ class Container:
         return (*self.options.volume, *self.options.tmpfs)
 
     @property
+    def networks(self) -> tuple[str, ...]:
+        """The names of the networks that it is on, or is to be; or ``none``, ``host``, ..."""
+        if self._record.networks is None:
+            return (self.options.network,)
+        return tuple(each.network for each in self._record.networks)
+
+    @property
     def folder(self) -> str:
         """Where everything of it is kept."""
         return self._paths.container(self.id)
@@ -720,7 +727,11 @@ class Attachment:
                 # While the monitor removes the groups.
                 sweep.empty(container.folder)
             if self._launch.wait_gone():
-                # In good order: nothing of the journal is left to undo.
+                # In good order: no group of the journal is left to undo.
+                if has_networks(container._record):
+                    entry = journal.read(paths, container.id)
+                    if entry is not None:
+                        journal.give_back(paths, container.id, entry)
                 journal.close(paths, container.id)
                 journal.clear_live(paths, container.id)
             else:
@@ -730,6 +741,12 @@ class Attachment:
         if container.auto_remove:
             sweep.remove_volumes(paths, container._record)
         return written
+
+
+def has_networks(record: ContainerRecord) -> bool:
+    """Whether it is started on a network that this engine keeps."""
+    network = record.options.get("network")
+    return isinstance(network, str) and network != "host" and not network.startswith("container:")
 
 
 def layer_bytes(folder: str) -> int:

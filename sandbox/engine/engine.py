@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .container import Attachment
     from .images import Step
     from .launching import Launching, StartAs
+    from .networks import Network
     from .options import RunOptions
     from .result import RunResult
     from .status import Status
@@ -44,7 +45,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine"]
 
-_FOLDERS = ("images", "blobs", "layers", "containers", "names", "volumes", "staging", "cache")
+_FOLDERS = (
+    *("images", "blobs", "layers", "containers", "names", "volumes", "networks"),
+    *("staging", "cache"),
+)
 
 
 class Engine:
@@ -142,6 +146,14 @@ class Engine:
             from .volumes import resolve
 
             options = resolve(self, options, root.config)
+        if options.network not in ("none", "host"):
+            # A default network that is not there yet is made; an id becomes a name.
+            from .joining import has_networks, resolve_name
+
+            if has_networks(options.network):
+                name = resolve_name(self, options.network)
+                if name != options.network:
+                    options = replace(options, network=name)
         container_id = containers.new_id()
         record = containers.ContainerRecord(
             id=container_id,
@@ -400,6 +412,69 @@ class Engine:
         return prune(
             self, lambda each: (all or each.is_anonymous) and has_labels(each.labels, wanted)
         )
+
+    # Networks
+
+    def networks(self) -> tuple[Network, ...]:
+        """All networks, by name.  One whose document is damaged is left out."""
+        from .networks import listing
+
+        return tuple(listing(self)[0])
+
+    def network(self, name: str) -> Network:
+        """The network by name, id, or the start of an id.  `NetworkNotFound`, `DamagedDocument`."""
+        from .networks import Network, find
+
+        return Network(self, find(self, name))
+
+    def create_network(
+        self,
+        name: str,
+        *,
+        driver: str = "bridge",
+        subnets: Iterable[str] = (),
+        gateways: Iterable[str] = (),
+        ip_ranges: Iterable[str] = (),
+        internal: bool = False,
+        ipv6: bool = False,
+        labels: Mapping[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> Network:
+        """Make a network.  Without a subnet, one that nobody on this host has is chosen.
+
+        Gateways and ranges belong to the subnet that they lie in.  ``internal`` has no way
+        out.  ``options`` are docker's, for the MTU and masquerading.  Raises `UsageError`,
+        `Conflict` for a name or addresses that are taken, `HostLacks`.
+        """
+        from .networks import create
+
+        return create(
+            self,
+            name,
+            driver=driver,
+            subnets=subnets,
+            gateways=gateways,
+            ip_ranges=ip_ranges,
+            internal=internal,
+            ipv6=ipv6,
+            labels=labels or {},
+            options=options or {},
+        )
+
+    def remove_network(self, name: str) -> str:
+        """Remove a network; returns its name.  `ObjectInUse` while a running container is on it."""
+        from .networks import remove
+
+        return remove(self, name)
+
+    def prune_networks(
+        self,
+        is_wanted: Callable[[Network], bool] = lambda _network: True,
+    ) -> tuple[str, ...]:
+        """Remove the networks that no container has, running or not; returns their names."""
+        from .networks import prune
+
+        return prune(self, is_wanted)
 
     # Images
 

@@ -15,6 +15,8 @@ from ..oci import imageconfig
 from ..oci.imageconfig import ImageConfig
 from ..record import Record
 from ..runtime.defaults import MASKED_PATHS, READONLY_PATHS
+from ..state import networks
+from .joining import memberships_of
 from .options import restart_policy
 
 TYPE_CHECKING = False
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from ..monitor.exitrecord import ExitRecord as ExitRecord
     from ..monitor.exitrecord import Receipt as Receipt
     from ..monitor.logs import LogEntry as LogEntry
+    from ..state.containers import Membership
+    from ..state.networks import EndpointRecord, NetworkRecord
     from .container import Attachment, Container
     from .engine import Engine
     from .options import DeviceLimit, RunOptions, VolumeMount
@@ -126,7 +130,7 @@ def inspect_container(container: Container, *, with_size: bool = False) -> dict[
     volumes = f"{container._engine.paths.root}/volumes"
     made["Mounts"] = [_mount(mount, volumes) for mount in options.volume]
     made["Config"] = _config(container, image)
-    made["NetworkSettings"] = _network_settings(options)
+    made["NetworkSettings"] = _network_settings(container, status)
     made["Sandbox"] = _sandbox(container, status)
     return made
 
@@ -490,12 +494,67 @@ def _config(container: Container, image: Image | None) -> dict[str, Json]:
     return made
 
 
-def _network_settings(options: RunOptions) -> dict[str, Json]:
-    endpoint: dict[str, Json] = {
-        "IPAMConfig": None,
+def _network_settings(container: Container, status: Status) -> dict[str, Json]:
+    joined = _joined(container, is_live=status.is_live)
+    # Docker's old place for the addresses on its default network.
+    default = joined.get("bridge") or _endpoint_document()
+    names = (
+        "EndpointID",
+        "Gateway",
+        "GlobalIPv6Address",
+        "GlobalIPv6PrefixLen",
+        "IPAddress",
+        "IPPrefixLen",
+        "IPv6Gateway",
+        "MacAddress",
+    )
+    return {
+        "Bridge": "",
+        "SandboxID": "",
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "Ports": {},
+        "SandboxKey": f"/proc/{status.pid}/ns/net" if status.pid else "",
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        **{name: default[name] for name in names},
+        "Networks": dict(joined),
+    }
+
+
+def _joined(container: Container, *, is_live: bool) -> dict[str, dict[str, Json]]:
+    """The endpoints of a container by network, with their addresses if it runs."""
+    paths, record = container._engine.paths, container.record
+    found = {}
+    for membership in memberships_of(record):
+        try:
+            network = networks.read(paths, membership.network)
+        except SandboxError:
+            found[membership.network] = _endpoint_document(membership)
+            continue
+        endpoint = networks.read_endpoint(paths, network.id, record.id) if is_live else None
+        found[membership.network] = _endpoint_document(membership, network, endpoint)
+    if not found and record.networks is None and not container.options.network.startswith("con"):
+        found[container.options.network] = _endpoint_document()
+    return found
+
+
+def _endpoint_document(
+    membership: Membership | None = None,
+    network: NetworkRecord | None = None,
+    endpoint: EndpointRecord | None = None,
+) -> dict[str, Json]:
+    wished: dict[str, Json] = {}
+    if membership is not None and membership.ip:
+        wished["IPv4Address"] = membership.ip
+    if membership is not None and membership.ip6:
+        wished["IPv6Address"] = membership.ip6
+    made: dict[str, Json] = {
+        "IPAMConfig": wished or None,
         "Links": None,
-        "Aliases": None,
-        "NetworkID": "",
+        "Aliases": [*membership.aliases] or None if membership is not None else None,
+        "NetworkID": network.id if network is not None else "",
         "EndpointID": "",
         "Gateway": "",
         "IPAddress": "",
@@ -506,23 +565,25 @@ def _network_settings(options: RunOptions) -> dict[str, Json]:
         "MacAddress": "",
         "DriverOpts": None,
     }
-    return {
-        "Bridge": "",
-        "SandboxID": "",
-        "HairpinMode": False,
-        "LinkLocalIPv6Address": "",
-        "LinkLocalIPv6PrefixLen": 0,
-        "Ports": {},
-        "SandboxKey": "",
-        "SecondaryIPAddresses": None,
-        "SecondaryIPv6Addresses": None,
-        "EndpointID": "",
-        "Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "MacAddress": "",
-        "Networks": {options.network: endpoint},
-    }
+    if network is None or endpoint is None:
+        return made
+    from .networks import endpoint_id, with_prefixes
+
+    made["EndpointID"] = endpoint_id(network.id, endpoint.container_id)
+    made["MacAddress"] = endpoint.mac
+    if endpoint.names and network.name != networks.DEFAULT:
+        made["DNSNames"] = [*endpoint.names]
+    four, six = with_prefixes(network, endpoint.addresses)
+    for text, address, length, gateway in (
+        (four, "IPAddress", "IPPrefixLen", "Gateway"),
+        (six, "GlobalIPv6Address", "GlobalIPv6PrefixLen", "IPv6Gateway"),
+    ):
+        if text:
+            ip, _, prefix = text.partition("/")
+            is_ipv6 = ":" in ip
+            made[address], made[length] = ip, int(prefix)
+            if not network.internal:
+                made[gateway] = next(
+                    each.gateway for each in network.subnets if (":" in each.cidr) == is_ipv6
+                )
+    return made

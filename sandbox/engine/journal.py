@@ -1,9 +1,9 @@
 """What a run may leave on the host, written ahead of making it.
 
-``containers/<id>/launch`` says in flat text which boot this is and every place
-where a cgroup of the run may be made.  It is written before anything is made,
-and removed after everything is taken back; whoever finds it with no living
-monitor undoes what it lists, in whatever state that is.
+``containers/<id>/launch`` says in flat text which boot this is, every place where a
+cgroup of the run may be made, and every network that it is on.  It is written before
+anything is made, and removed after everything is taken back; whoever finds it with no
+living monitor undoes what it lists, in whatever state that is.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..paths import Paths
 
+    Place: TypeAlias = tuple[str, str, str]  # a network's id, the host's end of a link, its name
     Freezers: TypeAlias = tuple[tuple[str, bytes], ...]
 
 _MARK = "still"
@@ -34,6 +35,7 @@ class Journal(Record):
     boot_id: str
     started_ns: int
     groups: tuple[Group, ...]
+    endpoints: tuple[Place, ...] = ()
 
 
 def boot_id() -> str:
@@ -41,13 +43,29 @@ def boot_id() -> str:
     return read_bytes("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
 
 
-def write(paths: Paths, container_id: str, places: Iterable[Group], now_ns: int) -> None:
+def write(
+    paths: Paths,
+    container_id: str,
+    places: Iterable[Group],
+    now_ns: int,
+    endpoints: Iterable[Place] = (),
+) -> None:
     """Put down where groups may be made; with `cgroups.places`, before `cgroups.create`."""
     lines = [f"version 1\nboot_id {boot_id()}\nstarted_ns {now_ns}\n"]
     for place in places:
         controllers = ",".join(place.controllers) or "-"
         lines.append(f"group {place.version} {controllers} {place.path}\n")
+    lines += [f"endpoint {' '.join(each)}\n" for each in endpoints]
     replace_bytes(_path(paths, container_id), "".join(lines).encode())
+
+
+def add(paths: Paths, container_id: str, lines: str) -> None:
+    """Put down more of a run that goes on, whole lines, before it is made."""
+    fd = os.open(_path(paths, container_id), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        os.write(fd, lines.encode())
+    finally:
+        os.close(fd)
 
 
 def read(paths: Paths, container_id: str) -> Journal | None:
@@ -59,6 +77,7 @@ def read(paths: Paths, container_id: str) -> Journal | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     boot, started_ns, groups = "", 0, []
+    endpoints: list[Place] = []
     for line in text.splitlines():
         word, _, rest = line.partition(" ")
         if word == "boot_id":
@@ -70,7 +89,13 @@ def read(paths: Paths, container_id: str) -> Journal | None:
             if version in ("1", "2") and "/sandbox-" in path:
                 names = () if controllers == "-" else tuple(controllers.split(","))
                 groups.append(Group(version=int(version), controllers=names, path=path))
-    return Journal(boot_id=boot, started_ns=started_ns, groups=tuple(groups))
+        elif word == "endpoint" and rest.count(" ") == 2:
+            network_id, link, name = rest.split(" ")
+            if len(network_id) == 64 and not network_id.strip("0123456789abcdef"):
+                endpoints.append((network_id, link, name))
+    return Journal(
+        boot_id=boot, started_ns=started_ns, groups=tuple(groups), endpoints=tuple(endpoints)
+    )
 
 
 def freezers(paths: Paths, container_id: str) -> Freezers:
@@ -105,6 +130,14 @@ def undo(journal: Journal) -> None:
         cgroup = open_existing(there)
         cgroup.kill()
         cgroup.remove()
+
+
+def give_back(paths: Paths, container_id: str, journal: Journal) -> None:
+    """Give back what a run had of others: addresses, and its place on networks."""
+    if journal.endpoints:
+        from . import joining  # most runs have none
+
+        joining.give_back(paths, container_id, journal.endpoints)
 
 
 def thaw(paths: Paths, container_id: str) -> None:

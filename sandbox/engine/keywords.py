@@ -30,6 +30,10 @@ class RunKeywords(TypedDict, total=False):
     hostname: str | None
     domainname: str | None
     network: str | None
+    ip: str | None
+    ip6: str | None
+    mac_address: str | None
+    network_alias: Words | None
     pid: str | None
     ipc: str | None
     uts: str | None

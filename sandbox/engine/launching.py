@@ -28,6 +28,7 @@ from ..runtime.launch import Disk, ExitCommand, Group, LaunchSettings, Log, Rest
 from ..state import events, lock
 from ..state.document import remove_file
 from . import disk, etc, journal
+from .container import has_networks
 from .options import restart_policy
 from .result import Enforced
 from .root import Root
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from ..runtime.launch import Check
     from ..state.containers import ContainerRecord
     from .engine import Engine
+    from .joining import Joining
+    from .journal import Place
     from .options import RunOptions
 
 
@@ -63,14 +66,18 @@ class Launching:
         self.options = options
         self.root = root
         self.enforcement: tuple[Enforced, ...] = ()
+        self._is_new = True
         self._spec: Spec | None = None
         self._kind: Kind | None = None
         self._template: Template | None = None
+        self._joining: Joining | None = None
 
     @classmethod
     def again(cls, engine: Engine, record: ContainerRecord, options: RunOptions) -> Launching:
         """For a container that is there already."""
-        return cls(engine, record, options, Root.of_record(engine, record, options))
+        made = cls(engine, record, options, Root.of_record(engine, record, options))
+        made._is_new = False
+        return made
 
     @property
     def folder(self) -> str:
@@ -97,6 +104,10 @@ class Launching:
         """
         from .container import check_stop_signal
 
+        if self.options.ip or self.options.ip6:
+            from .joining import check
+
+            check(self.engine.paths, self.record)
         if self.options.stop_signal:
             check_stop_signal(self.options.stop_signal)
         parent = self.options.cgroup_parent
@@ -177,11 +188,13 @@ class Launching:
                 container_id,
                 cgroups.places(engine.layout, name, parent=self.options.cgroup_parent),
                 time.time_ns(),
+                self._find_networks(),
             )
             remove_file(f"{self.folder}/exit")
             if stdio is not None:
                 events.of_container(engine.paths, self.record, "attach")
-            launch.send_plan(self._prepare_plan(name, stdio is not None, size, with_launcher))
+            plan = self._prepare_plan(name, stdio is not None, size, with_launcher)
+            launch.send_plan(self._with_networks(plan))
             launch.wait_started()
         except BaseException as error:
             # The lock is shared with a monitor that may still be going down.
@@ -190,10 +203,45 @@ class Launching:
                 launch.close()
                 launch.wait_gone()
             self._undo()
+            self._let_go_of_networks()
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StoreFull(self.folder) from error
             raise
         return launch
+
+    def _find_networks(self) -> tuple[Place, ...]:
+        """The container's networks, ready, for the journal."""
+        if not has_networks(self.record):
+            return ()
+        from .joining import Joining, remove_links
+
+        self._joining = Joining(self.engine.paths, self.record, self.hostname)
+        places = self._joining.open()
+        if not self._is_new:
+            # Of the run before: its network namespace may not be quite gone.
+            remove_links([link for _, link, _ in places])
+        return places
+
+    def _with_networks(self, plan: bytes) -> bytes:
+        """The plan with the links of this start in it; everybody is told of them."""
+        joining = self._joining
+        if joining is None:
+            return plan
+        from ..native.plan import with_settings
+        from ..runtime.plan import endpoint_ops
+
+        joined = joining.join()
+        self._let_go_of_networks()
+        ops = endpoint_ops(each.plumbing for each in joined)
+        if self.engine.debug is not None:
+            from ..native.plan import describe
+
+            self.engine.debug(describe(ops))
+        return with_settings(plan, ops)
+
+    def _let_go_of_networks(self) -> None:
+        if self._joining is not None:
+            self._joining.close()
 
     def _prepare_plan(
         self, name: str, is_attached: bool, size: tuple[int, int], with_launcher: bool
@@ -241,6 +289,7 @@ class Launching:
             entry = journal.read(paths, container_id)
             if entry is not None:
                 journal.undo(entry)
+                journal.give_back(paths, container_id, entry)
             journal.close(paths, container_id)
             journal.clear_live(paths, container_id)
         except (OSError, SandboxError):
@@ -345,9 +394,12 @@ class Launching:
                 cpu_us=_scaled(options.cpu_time_s, 1000000),
                 output_bytes=options.output_limit or 0,
                 with_launcher=with_launcher,
-                exit_command=settle_command(paths, self.record.id) if options.rm else None,
+                exit_command=settle_command(paths, self.record.id)
+                if options.rm or has_networks(self.record)
+                else None,
                 health=self._check_of_health(groups, spec),
                 restart=_restart(options),
+                endpoints=() if has_networks(self.record) else None,
                 init=options.init,
                 events=paths.events,
                 seccomp=seccomp_filter(self.engine, options, spec),

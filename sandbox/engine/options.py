@@ -96,6 +96,10 @@ class RunOptions(Record):
     hostname: str | None = None
     domainname: str | None = None
     network: str = "none"
+    ip: str | None = None
+    ip6: str | None = None
+    mac_address: str | None = None
+    network_alias: tuple[str, ...] = ()
     pid: str | None = None
     ipc: str | None = None
     uts: str | None = None
@@ -289,6 +293,33 @@ def check_together(options: RunOptions) -> None:
         )
     if options.name is not None:
         check_container_name(options.name)
+    if options.network != "none":
+        check_network(options)
+
+
+def check_network(options: RunOptions) -> None:
+    """Refuse what the chosen network does not allow, in docker's words."""
+    network = options.network
+    shared = network == "host" or network.startswith("container:")
+    if network.startswith("container:"):
+        if network == "container:":
+            raise UsageError("Invalid network mode: invalid container format container:<name|id>")
+        for name, value in (
+            ("hostname", options.hostname),
+            ("dns", options.dns or options.dns_search or options.dns_option),
+            ("custom host-to-IP mapping", options.add_host),
+        ):
+            if value:
+                raise UsageError(f"conflicting options: {name} and the network mode")
+    if shared and options.mac_address:
+        raise UsageError("conflicting options: mac-address and the network mode")
+    if network == "bridge" or shared:
+        if options.ip or options.ip6:
+            raise UsageError("user specified IP address is supported on user defined networks only")
+        if options.network_alias:
+            raise UsageError(
+                "network-scoped alias is supported only for containers in user defined networks"
+            )
 
 
 def restart_policy(text: str) -> tuple[RestartPolicy, int]:
@@ -439,6 +470,40 @@ def _words(option: str, value: Any) -> tuple[str, ...]:
     if not hasattr(value, "__iter__"):
         raise InvalidOption(option, value, "not a list of strings")
     return tuple(_text(option, item) for item in value)
+
+
+def _network(option: str, value: Any) -> str:
+    """``default`` is docker's word for its bridge."""
+    text = _text(option, value)
+    return "bridge" if text == "default" else text or "none"
+
+
+def _address(option: str, value: Any) -> str | None:
+    """An address as the kernel writes it; `socket` itself is not worth its price here."""
+    import _socket
+
+    text = _text(option, value)
+    if not text:
+        return None
+    family = _socket.AF_INET if option == "ip" else _socket.AF_INET6
+    try:
+        return _socket.inet_ntop(family, _socket.inet_pton(family, text))
+    except (OSError, UnicodeError):
+        kind = "IPv4" if option == "ip" else "IPv6"
+        raise ValueError(f"{text} is not an {kind} address") from None
+
+
+def _mac(option: str, value: Any) -> str | None:
+    text = _text(option, value).lower().replace("-", ":")
+    if not text:
+        return None
+    parts = text.split(":")
+    is_one = len(parts) == 6 and all(
+        len(part) == 2 and not part.strip("0123456789abcdef") for part in parts
+    )
+    if not is_one or int(parts[0], 16) & 1:
+        raise UsageError(f"{value} is not a valid mac address")
+    return text
 
 
 def _pairs(option: str, value: Any) -> tuple[tuple[str, str], ...]:
@@ -730,7 +795,7 @@ _PARSERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     **{
         name: (name, _text)
         for name in (
-            "name workdir user hostname domainname network pid ipc uts userns cgroup_parent "
+            "name workdir user hostname domainname pid ipc uts userns cgroup_parent "
             "cpuset_cpus cpuset_mems stop_signal restart log_driver platform"
         ).split()
     },
@@ -751,7 +816,7 @@ _PARSERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
         name: (name, _words)
         for name in (
             "group_add uidmap gidmap cap_add cap_drop security_opt device add_host dns "
-            "dns_search dns_option allow_unenforced volumes_from"
+            "dns_search dns_option allow_unenforced volumes_from network_alias"
         ).split()
     },
     **{
@@ -759,6 +824,10 @@ _PARSERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
         for way in ("read", "write")
         for unit in ("bps", "iops")
     },
+    "network": ("network", _network),
+    "ip": ("ip", _address),
+    "ip6": ("ip6", _address),
+    "mac_address": ("mac_address", _mac),
     "env": ("env", _env),
     "entrypoint": ("entrypoint", _entrypoint),
     "memory": ("memory", _positive_size),

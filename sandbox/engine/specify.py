@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import HostLacks, NetworkNotFound, UsageError, WrongStatus
+from ..errors import HostLacks, UsageError, WrongStatus
 from ..oci.spec import (
     BlockIo,
     Cpu,
@@ -189,7 +189,7 @@ def _namespaces(engine: Engine, options: RunOptions) -> tuple[set[str], dict[str
         elif value.startswith("container:"):
             joined[kind] = _namespace_of(engine, value.removeprefix("container:"), file)
         elif kind == "network":
-            raise NetworkNotFound(value)
+            continue  # a namespace of its own, with links
         else:
             raise UsageError(f"--{kind}: invalid {kind.upper()} mode: {value}")
     return host, joined

@@ -29,7 +29,7 @@ MOST_AT_ONCE = 256
 PATIENCE_S = 10.0  # for a monitor that answers, and has much to end
 STUCK_S = 3.0
 TRASH = "removed-"
-VOLUME = "volume-"  # being made or filled, while its lock is held
+MADE = ("volume-", "network-")  # being made or filled, while its lock is held
 
 
 def sweep(paths: Paths, *, everything: bool = False) -> None:
@@ -37,6 +37,10 @@ def sweep(paths: Paths, *, everything: bool = False) -> None:
     _sweep_live(paths, most=None if everything else MOST_AT_ONCE)
     if everything:
         sweep_containers(paths, containers.ids(paths))
+        if os.path.isdir(f"{paths.run}/networks"):
+            from .joining import sweep_networks  # where there are none
+
+            sweep_networks(paths)
         sweep_trash(paths)
 
 
@@ -104,6 +108,7 @@ def settle_locked(paths: Paths, container_id: str, *, is_stopped: bool = False) 
     record = _record(paths, container_id) if entry is not None else None
     if entry is not None:
         journal.undo(entry)
+        journal.give_back(paths, container_id, entry)
         folder = paths.container(container_id)
         if not os.path.exists(f"{folder}/exit"):
             from ..monitor import exitrecord  # only after a run that nobody saw end
@@ -315,7 +320,7 @@ def sweep_trash(paths: Paths) -> None:
     for name in found:
         if name.startswith(TRASH):
             delete_tree(paths.staging, name)
-        elif name.startswith(VOLUME):
+        elif name.startswith(MADE):
             held = _try_take(f"{paths.staging}/{name}/lock")
             if held is not None:
                 with held:

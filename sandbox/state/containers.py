@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 
 from ..errors import ContainerNotFound, DamagedDocument, UsageError
-from ..record import Record
+from ..record import Record, fields_of
 from . import names
 from .document import read_document, replace_document
 
@@ -30,10 +30,22 @@ if TYPE_CHECKING:
 VERSION = 1
 
 
+class Membership(Record):
+    """A network that a container joins when it starts, and what it is to have there."""
+
+    network: str
+    ip: str = ""
+    ip6: str = ""
+    mac: str = ""
+    aliases: tuple[str, ...] = ()
+
+
 class ContainerRecord(Record):
     """The document of one container.  ``options`` is JSON that its maker understands.
 
     ``made_to_run``: whoever made it starts it in the same breath, holding its lock.
+    ``networks`` is None until it is connected to another network than its options say, or
+    disconnected from that one.
     """
 
     id: str
@@ -46,6 +58,7 @@ class ContainerRecord(Record):
     made_to_run: bool
     labels: tuple[tuple[str, str], ...]
     options: dict[str, Json]
+    networks: tuple[Membership, ...] | None = None
 
 
 def new_id() -> str:
@@ -72,6 +85,7 @@ def write(paths: Paths, record: ContainerRecord, *, durable: bool) -> None:
             "made_to_run": record.made_to_run,
             "labels": dict(record.labels),
             "options": record.options,
+            **({} if record.networks is None else {"networks": _plain(record.networks)}),
         },
         durable=durable,
     )
@@ -111,9 +125,26 @@ def read(paths: Paths, container_id: str) -> ContainerRecord:
             made_to_run=value.get("made_to_run") is True,
             labels=tuple((key, str(item)) for key, item in labels.items()),
             options=options,
+            networks=_memberships(value["networks"], path) if "networks" in value else None,
         )
     except KeyError as error:
         raise DamagedDocument(what=path, problem=f"no {error}") from None
+
+
+def _plain(networks: tuple[Membership, ...]) -> list[dict[str, object]]:
+    return [fields_of(each) | {"aliases": [*each.aliases]} for each in networks]
+
+
+def _memberships(value: Json, path: str) -> tuple[Membership, ...]:
+    found = []
+    for each in value if isinstance(value, list) else (None,):
+        if not isinstance(each, dict):
+            raise DamagedDocument(what=path, problem="a field has another type")
+        aliases = each.get("aliases")
+        words = {name: str(each.get(name, "")) for name in ("network", "ip", "ip6", "mac")}
+        names = tuple(str(name) for name in aliases) if isinstance(aliases, list) else ()
+        found.append(Membership(aliases=names, **words))
+    return tuple(found)
 
 
 def ids(paths: Paths) -> list[str]:

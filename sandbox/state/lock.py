@@ -41,10 +41,10 @@ class Lock:
         self.close()
 
 
-def take(path: str) -> Lock:
-    """Wait for the lock.  `FileNotFoundError` when the object's folder is gone."""
+def take(path: str, *, shared: bool = False) -> Lock:
+    """Wait for the lock, or for a share of it.  `FileNotFoundError` without the object's folder."""
     while True:
-        lock = _locked(path, fcntl.LOCK_EX)
+        lock = _locked(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         assert lock is not None
         if _is_current(lock.fd, path):
             return lock

@@ -1,4 +1,4 @@
-"""``inspect``: everything about containers, images and volumes, as JSON or by a template."""
+"""``inspect``: everything about containers, images, networks and volumes, or a part of it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(call: Call) -> int:
 
 def _noun(call: Call) -> str:
     word = call.command.path.split()[1]
-    return word if word in ("container", "image", "volume") else ""
+    return word if word in ("container", "image", "network", "volume") else ""
 
 
 def _document(call: Call, name: str, kind: str) -> dict[str, Json]:
@@ -58,6 +58,12 @@ def _document(call: Call, name: str, kind: str) -> dict[str, Json]:
             if kind:
                 raise Failure(f"no such image: {name}: {error.message}") from None
         except SandboxError:
+            if kind:
+                raise
+    if kind in ("", "network"):
+        try:
+            return call.engine.network(name).inspect()
+        except NotFound:
             if kind:
                 raise
     if kind in ("", "volume"):

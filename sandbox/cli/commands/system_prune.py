@@ -21,6 +21,7 @@ def run(call: Call) -> int:
         return 0
     removed, freed = prune(call.engine, wanted.container)
     pruning.print_deleted("Containers", removed)
+    pruning.print_deleted("Networks", call.engine.prune_networks(wanted.network))
     if volumes:
         names, more = call.engine.prune_volumes(labels=filters.get("label", ()))
         pruning.print_deleted("Volumes", names)
@@ -32,7 +33,7 @@ def run(call: Call) -> int:
 
 
 def _warning(*, unused: bool, volumes: bool) -> str:
-    lines = ["all stopped containers"]
+    lines = ["all stopped containers", "all networks not used by at least one container"]
     if volumes:
         lines.append("all anonymous volumes not used by at least one container")
     lines.append(
