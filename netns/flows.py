@@ -10,7 +10,7 @@ from __future__ import annotations
 import _socket
 from errno import ENOENT
 
-from netns import model, nfnetlink, packed
+from netns import model, nfnetlink, packed, settings
 from netns.errors import RulesRefused
 from netns.nfnetlink import Refusal, Wire, attributes
 
@@ -35,6 +35,8 @@ def forget(mappings: tuple[PortMapping, ...]) -> int:
     A flow is meant if it leads to a mapping's address or to the host itself; one that the
     host forwards to another host's port of that number is left alone.
     """
+    if settings.read("netfilter/nf_conntrack_count") == "0":
+        return 0  # the kernel's walk over its table takes milliseconds
     forgotten = 0
     own: set[bytes] | None = None
     try:

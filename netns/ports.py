@@ -94,9 +94,16 @@ def reserve(
 
 
 def publish(
-    table: str, mappings: tuple[PortMapping, ...], *, namespace: Namespace | None = None
+    table: str,
+    mappings: tuple[PortMapping, ...],
+    *,
+    forget: bool = True,
+    namespace: Namespace | None = None,
 ) -> None:
-    """Send the ports on; all of them, or none and `PortTaken` with the owner."""
+    """Send the ports on; all of them, or none and `PortTaken` with the owner.
+
+    Without ``forget`` the caller does `forget_flows` himself, when he has the time.
+    """
     model.checked_table_name(table)
     messages = [elements.put(table, mapping) for mapping in mappings]
     if not messages:
@@ -105,7 +112,8 @@ def publish(
         with Wire() as wire:
             refused = wire.apply(messages)
         if not refused:
-            _forget_flows(mappings)
+            if forget:
+                forget_flows(mappings)
             return
     place, errno = next(iter(refused.items()))
     mapping = mappings[max(place, 0)]
@@ -135,7 +143,16 @@ def withdraw(
                 refused = {n: e for one in each for n, e in one.items() if e != ENOENT}
         if refused:
             raise _refusal(next(iter(refused.values())), f"withdraw ports of table {table}")
-        _forget_flows(mappings)
+        forget_flows(mappings)
+
+
+def forget_flows(mappings: tuple[PortMapping, ...]) -> None:
+    """Let clients of UDP ports that send on and on be looked at anew, by the thread's namespace."""
+    udp = tuple(mapping for mapping in mappings if mapping.protocol == "udp")
+    if udp:
+        from netns import flows  # for UDP ports alone
+
+        flows.forget(udp)
 
 
 def published(table: str, *, namespace: Namespace | None = None) -> tuple[PortMapping, ...]:
@@ -211,14 +228,6 @@ def _claim(bound: socket) -> None:
     except BaseException:
         bound.close()
         raise
-
-
-def _forget_flows(mappings: tuple[PortMapping, ...]) -> None:
-    udp = tuple(mapping for mapping in mappings if mapping.protocol == "udp")
-    if udp:
-        from netns import flows  # for UDP ports alone
-
-        flows.forget(udp)
 
 
 def _is_ours(wire: Wire, table: str, mapping: PortMapping) -> bool:
