@@ -85,7 +85,10 @@ def rows(
         by_repository = {}
         for text in image.digests:
             repository, _, digest = text.partition("@")
-            by_repository[repository.rpartition(":")[0] or repository] = digest
+            by_repository[repository] = digest
+        # A repository that an image was pulled from by its digest has a row without a tag.
+        tagged = {repository for repository, _tag in names}
+        names += [(repository, NONE) for repository in by_repository if repository not in tagged]
         if not names and not wanted:
             names = [(NONE, NONE)]
         for repository, tag in names:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # Told some ten times a second: only for rows that are redrawn.
 _MOVING = ("Downloading", "Pushing")
 _INTERVAL_S = 0.1
+BAR = 50
 
 
 class Rows:
@@ -25,6 +26,7 @@ class Rows:
         self._fd = fd
         self._is_quiet = quiet
         self._is_redrawn = os.isatty(fd)
+        self._has_width = self._is_redrawn and os.get_terminal_size(fd).columns > 1
         self._rows: dict[str, int] = {}
         self._next: dict[str, float] = {}
         self._lock = Lock()
@@ -45,7 +47,9 @@ class Rows:
             self._next[whose] = now + _INTERVAL_S
             text = f"{whose}: {status}"
             if is_moving:
-                text += f" {output.size(done)}/{output.size(total)}"
+                text += f" {bar(done, total)}  {output.size(done)}/{output.size(total)}"
+            # A row that went on in the next line could not be redrawn.
+            text = text[: os.get_terminal_size(self._fd).columns - 1] if self._has_width else text
             row = self._rows.get(whose)
             if row is None:
                 self._rows[whose] = len(self._rows)
@@ -56,6 +60,12 @@ class Rows:
 
     def _write(self, text: str) -> None:
         output.write(text, fd=self._fd)
+
+
+def bar(done: int, total: int) -> str:
+    """How far it is, as docker draws it."""
+    filled = min(BAR, BAR * done // total) if total else BAR
+    return f"[{'=' * filled}>{' ' * (BAR - filled)}]"
 
 
 def default_tag(text: str) -> bool:

@@ -55,11 +55,20 @@ class Engine:
     """The engine over one store: ``root`` is kept, ``run`` is gone after a reboot.
 
     Both default to SANDBOX_ROOT and SANDBOX_RUN, then to the usual places.
+    ``image_budget`` bounds what images take of the disk (``"20g"``), as SANDBOX_IMAGE_BUDGET
+    does; see `sandbox.engine.budget`.
     ``debug``, when set, is called with the text of each launch plan.
     """
 
-    def __init__(self, *, root: str | None = None, run: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        root: str | None = None,
+        run: str | None = None,
+        image_budget: str | int | None = None,
+    ) -> None:
         self.paths = Paths.choose(root, run)
+        self._image_budget = image_budget
         self.debug: Callable[[str], None] | None = None
         self._store: ImageStore | None = None
         self._layout: Layout | None = None
@@ -67,6 +76,13 @@ class Engine:
 
     def __repr__(self) -> str:
         return f"Engine(root={self.paths.root!r}, run={self.paths.run!r})"
+
+    @property
+    def image_budget(self) -> str | int | None:
+        """What images may take of the disk, as it was asked for; None without a bound."""
+        if self._image_budget is not None:
+            return self._image_budget
+        return os.environ.get("SANDBOX_IMAGE_BUDGET")
 
     @property
     def store(self) -> ImageStore:
@@ -494,9 +510,11 @@ class Engine:
         from ..image.archive import load
         from .events import log_image
 
+        self.check_budget()
         found = load(self.store, source, progress=progress)
         for each in found:
             log_image(self, "load", each.image_id)
+        self.keep_to_budget(*(each.image_id for each in found))
         return found
 
     def save(
@@ -555,8 +573,10 @@ class Engine:
         from ..image.importing import import_rootfs
         from .events import log_image
 
+        self.check_budget()
         made = import_rootfs(self.store, source, name, changes=tuple(changes), message=message)
         log_image(self, "import", made)
+        self.keep_to_budget(made)
         return made
 
     @property
@@ -584,8 +604,10 @@ class Engine:
         from .events import log_name
 
         name = reference.parse(ref)
+        self.check_budget()
         pulled = pull(self.store, self.remote, name, platform=platform, progress=progress)
         log_name(self, "pull", ref)
+        self.keep_to_budget(pulled.image_id)
         return pulled
 
     def push(
@@ -599,6 +621,24 @@ class Engine:
         pushed = push(self.store, self.remote, reference.parse_name(ref), progress=progress)
         log_name(self, "push", ref)
         return pushed
+
+    def check_budget(self) -> None:
+        """Refuse a budget that is no size, before anything is done.  `UsageError`."""
+        if self.image_budget:
+            from .budget import parse_budget
+
+            parse_budget(self.image_budget)
+
+    def keep_to_budget(self, *keep: str) -> tuple[str, ...]:
+        """Remove images that are over the budget, but not these ids; the ids of those removed.
+
+        Done by itself when an image has come.  See `sandbox.engine.budget`.
+        """
+        if not self.image_budget:
+            return ()
+        from .budget import keep_to_budget
+
+        return keep_to_budget(self, frozenset(keep))
 
     def tag(self, image: str, name: str) -> None:
         """Give an image one more name."""

@@ -62,9 +62,9 @@ class Usage(Record):
 def usage(engine: Engine) -> Usage:
     """Measure; what is removed meanwhile counts as nothing."""
     containers = engine.containers(all=True)
-    parts = _parts(engine)
+    sizes = parts(engine)
     images = engine.images()
-    needed = {image.id: _parts_of(engine, image) for image in images}
+    needed = {image.id: parts_of(engine, image) for image in images}
     owners: dict[str, int] = {}
     for names in needed.values():
         for name in names:
@@ -75,14 +75,14 @@ def usage(engine: Engine) -> Usage:
         images=tuple(
             ImageUsage(
                 image=image,
-                shared_bytes=sum(parts.get(x, 0) for x in needed[image.id] if owners[x] > 1),
-                unique_bytes=sum(parts.get(x, 0) for x in needed[image.id] if owners[x] == 1),
+                shared_bytes=sum(sizes.get(x, 0) for x in needed[image.id] if owners[x] > 1),
+                unique_bytes=sum(sizes.get(x, 0) for x in needed[image.id] if owners[x] == 1),
                 containers=made_of.count(image.id),
             )
             for image in images
         ),
-        image_bytes=sum(parts.values()),
-        reclaimable_image_bytes=sum(parts[name] for name in parts if name not in in_use),
+        image_bytes=sum(sizes.values()),
+        reclaimable_image_bytes=sum(sizes[name] for name in sizes if name not in in_use),
         containers=tuple(
             ContainerUsage(
                 container=container,
@@ -95,7 +95,7 @@ def usage(engine: Engine) -> Usage:
     )
 
 
-def _parts(engine: Engine) -> dict[str, int]:
+def parts(engine: Engine) -> dict[str, int]:
     """Layers and blobs by their paths, and what each takes."""
     paths = engine.paths
     found = {}
@@ -106,7 +106,8 @@ def _parts(engine: Engine) -> dict[str, int]:
     return found
 
 
-def _parts_of(engine: Engine, image: Image) -> frozenset[str]:
+def parts_of(engine: Engine, image: Image) -> frozenset[str]:
+    """What an image needs of the parts."""
     from ..image.store import blobs_of
 
     layers = [path.removesuffix("/tree") for path in image.layers]

@@ -103,6 +103,7 @@ def commit(
         )
         facts = (("comment", message), ("imageID", made), ("imageRef", reference))
         events.of_container(container._paths, container.record, "commit", *facts)
+        container._engine.keep_to_budget(made)
         return made
     finally:
         # Who came to settle it while it was held has gone away again.

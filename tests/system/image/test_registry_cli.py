@@ -211,6 +211,32 @@ def test_all_tags_are_pushed_and_pulled(
     assert out.split() == [f"{name}:1", f"{name}:2"]
 
 
+def test_an_image_pulled_by_its_digest_has_a_row_without_a_tag(
+    own_configuration: None, store: Store, registry: str, tmp_path: Path
+) -> None:
+    parts = archives.small()
+    (tmp_path / "small.tar").write_bytes(parts.oci_archive())
+    ran(store, "load", "-i", str(tmp_path / "small.tar"))
+    name, digest = f"{registry}/digests", registries.digest(parts.manifest)
+    ran(store, "tag", "small", f"{name}:1")
+    ran(store, "push", "-q", f"{name}:1")
+    fields = ("images", "--digests", "--format", "{{.Repository}} {{.Tag}} {{.Digest}}")
+    assert sorted(ran(store, *fields)[0].splitlines()) == [
+        f"{name} 1 {digest}",
+        "small latest <none>",
+    ]
+    ran(store, "image", "prune", "-a", "-f")
+
+    ran(store, "pull", "-q", f"{name}@{digest}")
+
+    assert ran(store, *fields)[0] == f"{name} <none> {digest}\n"
+    heads = ran(store, "images", "--digests")[0].splitlines()[0].split()
+    assert heads == ["REPOSITORY", "TAG", "DIGEST", "IMAGE", "ID", "CREATED", "SIZE"]
+    assert len(ran(store, "images", "-q", "-f", "dangling=true")[0].split()) == 1
+    ran(store, "run", "--pull", "never", "--rm", "--entrypoint", "x", name, code=125)
+    assert "Deleted: sha256:" in ran(store, "rmi", f"{name}@{digest}")[0]
+
+
 def test_a_registry_without_a_search_is_searched_by_its_list(
     own_configuration: None, store: Store, registry: str, tmp_path: Path
 ) -> None:
@@ -227,13 +253,10 @@ def test_a_registry_without_a_search_is_searched_by_its_list(
     assert [line.split() for line in lines[1:]] == [
         [f"{registry}/search/apple/{name}", "0"] for name in ("pie", "tart")
     ]
-    assert ran(store, "search", "--limit", "1", "--format", "{{.Name}}", f"{registry}/apple")[
-        0
-    ] == (f"{registry}/search/apple/pie\n")
-    assert (
-        "Limit 0 is outside the range of [1, 100]"
-        in (ran(store, "search", "--limit", "0", "x", code=1)[1])
-    )
+    first = ("search", "--limit", "1", "--format", "{{.Name}}", f"{registry}/apple")
+    assert ran(store, *first)[0] == f"{registry}/search/apple/pie\n"
+    _out, err = ran(store, "search", "--limit", "0", "x", code=1)
+    assert "Limit 0 is outside the range of [1, 100]" in err
     assert "Invalid filter 'nosuch'" in ran(store, "search", "-f", "nosuch=1", "x", code=1)[1]
 
 
