@@ -186,7 +186,11 @@ def join(
     mac = membership.mac or mac_of(addresses[0])
     link, name = link_of(container.id, number), f"eth{number}"
     plumbing = plumbing_of(record, index, link, name, addresses, mac, ways=ways)
-    names = (container.name, *membership.aliases, container.id[:12], hostname)
+    # The first is the one that others on the default network have: the id says there is none.
+    own = (container.name, *membership.aliases, container.id[:12])
+    if not _word(container.options, "name"):
+        own = (container.id[:12], *membership.aliases, container.name)
+    names = (*own, hostname)
     networks.write_endpoint(
         paths,
         record.id,
@@ -273,7 +277,12 @@ def give_back(paths: Paths, container_id: str, places: Iterable[Place]) -> None:
     for network_id, _link, name in places:
         endpoint = f"{paths.live_network(network_id)}/endpoints/{container_id}"
         was_there = os.path.exists(endpoint)
-        networks.remove_endpoint(paths, network_id, container_id)
+        if was_there and name == networks.DEFAULT:
+            from . import hosts  # the others have it in theirs
+
+            hosts.leave(paths, paths.live_network(network_id), container_id)
+        else:
+            networks.remove_endpoint(paths, network_id, container_id)
         store = ipam.FileLeases(networks.leases_path(paths, network_id))
         try:
             ipam.release(store, container_id)

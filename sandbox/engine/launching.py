@@ -231,6 +231,9 @@ class Launching:
         from ..runtime.plan import endpoint_ops
 
         joined = joining.join()
+        from .naming import prepare
+
+        prepare(self.engine.paths, self.record, self.options, self.hostname, joined)
         self._let_go_of_networks()
         ops = endpoint_ops(each.plumbing for each in joined)
         if self.engine.debug is not None:

@@ -113,6 +113,10 @@ def _join_now(
                 number=number,
                 ways=_ways(engine, record, but=wished.network),
             )
+            if found.name != networks.DEFAULT:
+                from .naming import see_to_resolver
+
+                see_to_resolver(paths, found)
             from ..runtime.connect import connect_endpoint  # of a running container alone
 
             connect_endpoint(first.pid, first.start_time, joined.plumbing)

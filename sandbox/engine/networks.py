@@ -435,6 +435,9 @@ def _discard(paths: Paths, record: NetworkRecord) -> None:
     from netns import NetnsError
     from netns.network import Network as Kernel
 
+    from .resolving import stop
+
+    stop(paths.live_network(record.id))
     try:
         Kernel(config_of(record)).remove()
     except NetnsError as error:

@@ -11,6 +11,7 @@ from kit.enginehosts import Wired
 from kit.nethosts import HOST4, HOST6, OUTSIDE4, OUTSIDE6
 
 from netns import Namespace, Netlink, settings
+from sandbox.engine import resolving
 
 if TYPE_CHECKING:
     from conftest import Store
@@ -35,9 +36,15 @@ def new_host(nothing_left_behind: None) -> Iterator[Callable[[], Namespace]]:
 
 
 @pytest.fixture
-def wired(busybox: Store, new_host: Callable[[], Namespace]) -> Wired:
+def wired(busybox: Store, new_host: Callable[[], Namespace]) -> Iterator[Wired]:
     """A store with the image ``busybox``, on a host of its own."""
-    return Wired(busybox, new_host())
+    made = Wired(busybox, new_host())
+    yield made
+    ids = made.said("ps", "-aq").split()
+    if ids:
+        made.said("rm", "-f", *ids)
+    for folder in busybox.run.glob("networks/*"):
+        resolving.stop(str(folder))
 
 
 @pytest.fixture

@@ -339,3 +339,19 @@ def test_network_in_use_is_not_removed(wired: Wired) -> None:
     assert "has active endpoints" in said
     assert wired.said("network", "rm", "one") == "one"
     assert "one" not in wired.said("network", "ls", "--format", "{{.Name}}").split()
+
+
+def test_containers_of_a_network_have_names_and_those_of_the_bridge_have_hosts(
+    wired: Wired, tmp_path: Path
+) -> None:
+    wired.said("network", "create", "one")
+    serving(wired, "one", "web", "--network-alias", "shop")
+    serving(wired, "bridge", "plain")
+
+    for name in ("web", "shop"):
+        assert asked(wired, "one", name)
+    assert asked(wired, "bridge", "plain")
+    assert not asked(wired, "bridge", "web", wait_s=3)
+    wired.said("rm", "-f", "plain")
+    shown = wired.said("run", "--rm", "--network", "bridge", "busybox", "cat", "/etc/hosts")
+    assert "plain" not in shown
