@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ..engine.publishing import Port
     from ..engine.status import Status
     from ..engine.summary import Summary
 
@@ -37,11 +38,15 @@ COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 
 
 def default_rows(
-    found: Iterable[Summary], health_of: Callable[[str], str], *, truncated: bool
+    found: Iterable[Summary],
+    health_of: Callable[[str], str],
+    ports_of: Callable[[str], tuple[Port, ...]],
+    *,
+    truncated: bool,
 ) -> list[tuple[str, ...]]:
     """The table that is printed when no format is asked for, as `ContainerView` has its cells.
 
-    ``health_of`` an id is asked of those that are checked.
+    ``health_of`` an id is asked of those that are checked, ``ports_of`` it of those that run.
     """
     rows = [tuple(HEADINGS[name] for name in COLUMNS)]
     now_ns = time.time_ns()
@@ -66,11 +71,19 @@ def default_rows(
                 command,
                 _age(ages, now_ns, each.created_ns),
                 status_text(each, health_of(each.id) if is_checked else "", now_ns, ages),
-                "",
+                _ports(ports_of(each.id)) if each.is_live else "",
                 each.name,
             )
         )
     return rows
+
+
+def _ports(ports: tuple[Port, ...]) -> str:
+    if not ports:
+        return ""
+    from .portview import column  # for the few that have any
+
+    return column(ports)
 
 
 def _age(ages: dict[int, str], now_ns: int, then_ns: int) -> str:

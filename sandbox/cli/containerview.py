@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import ContainerNotFound, ImageNotFound, SandboxError
-from . import output, times
+from . import output, portview, times
 from .containerrows import (
     HEADINGS,
     container_command,
@@ -76,8 +76,10 @@ class ContainerView(View):
             return ",".join(
                 f"{key}={value}" for key, value in sorted(dict(container.labels).items())
             )
-        if name in ("Ports", "Platform"):
-            return "" if name == "Ports" else None
+        if name == "Ports":
+            return portview.column(container.ports())
+        if name == "Platform":
+            return None
         if name == "Networks":
             return ",".join(container.networks)
         return self._about_mounts(name)
@@ -136,6 +138,12 @@ def select(
         for value in filters.get(name, ()):
             if value not in allowed:
                 raise Failure(f"Invalid filter '{name}={value}'")
+    for name in ("publish", "expose"):
+        for value in filters.get(name, ()):
+            try:
+                portview.parse_filter(value)
+            except ValueError:
+                raise Failure(f"Invalid filter '{name}={value}'") from None
     for value in filters.get("exited", ()):
         if not value.removeprefix("-").isdigit():
             raise Failure(f"Invalid filter 'exited={value}'")
@@ -190,7 +198,11 @@ class _Selection:
         if name == "health":
             health = container.health()
             return ("none" if health is None else health.status) in values
-        # Of what is not here yet (published ports, swarm, Windows) no container has any.
+        if name in ("publish", "expose"):
+            ports = container.ports()
+            ends = {(p.host_port if name == "publish" else p.port, p.protocol) for p in ports}
+            return any(ends & portview.parse_filter(value) for value in values)
+        # Of what is not here (swarm, Windows) no container has any.
         return name == "is-task" and "false" in [value.lower() for value in values]
 
     def _has_ancestor(self, image_id: str) -> bool:

@@ -52,6 +52,10 @@ def keywords(options: dict[str, Any]) -> dict[str, Any]:
         raise UsageError(
             f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"'
         )
+    if options.get("network") == "host" and (options.get("publish") or options.get("publish_all")):
+        from . import output
+
+        output.error("WARNING: Published ports are discarded when using host network mode")
     if options.get("detach") and options.get("attach"):
         raise UsageError("Conflicting options: -a and -d")
     return made

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .keywords import ExecKeywords
     from .launching import Launching, StartAs
     from .options import RunOptions, VolumeMount
+    from .publishing import Port
     from .result import ExecResult
     from .watching import ProcessTable, Sample
 
@@ -571,6 +572,10 @@ class Container:
             until_ns=until_ns,
             tail=tail,
         )
+
+    def ports(self) -> tuple[Port, ...]:
+        """The ports that it offers while it runs: published ones, and those only exposed."""
+        return self._engine.ports_of(self.id)
 
     def size(self) -> tuple[int, int]:
         """Bytes in the writable layer, and those with the image's added."""

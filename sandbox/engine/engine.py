@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .launching import Launching, StartAs
     from .networks import Network
     from .options import RunOptions
+    from .publishing import Port
     from .result import RunResult
     from .status import Status
     from .summary import Summary
@@ -331,6 +332,14 @@ class Engine:
         from .summary import summaries
 
         return tuple(summaries(self.paths, all=all))
+
+    def ports_of(self, container_id: str) -> tuple[Port, ...]:
+        """The ports that the container of this full id offers; none if it does not run."""
+        if not os.path.exists(f"{self.paths.live_container(container_id)}/ports"):
+            return ()  # as most, and a list asks all
+        from .publishing import ports_of
+
+        return ports_of(self.paths, container_id)
 
     def status(self, container_id: str) -> Status:
         """What the container of this full id is doing."""

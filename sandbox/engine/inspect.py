@@ -18,6 +18,7 @@ from ..runtime.defaults import MASKED_PATHS, READONLY_PATHS
 from ..state import networks
 from .joining import memberships_of
 from .options import restart_policy
+from .publishing import bindings_document, exposed, ports_document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -301,7 +302,7 @@ def _host_config(options: RunOptions) -> dict[str, Json]:
             },
         },
         "NetworkMode": options.network,
-        "PortBindings": {},
+        "PortBindings": bindings_document(options),
         "RestartPolicy": {
             "Name": policy,
             "MaximumRetryCount": most,
@@ -323,7 +324,7 @@ def _host_config(options: RunOptions) -> dict[str, Json]:
         "OomScoreAdj": options.oom_score_adj or 0,
         "PidMode": options.pid or "",
         "Privileged": options.privileged,
-        "PublishAllPorts": False,
+        "PublishAllPorts": options.publish_all,
         "ReadonlyRootfs": options.read_only,
         "SecurityOpt": _words(options.security_opt),
         **({"StorageOpt": {"size": str(options.storage_size)}} if options.storage_size else {}),
@@ -474,6 +475,9 @@ def _config(container: Container, image: Image | None) -> dict[str, Json]:
         "WorkingDir": options.workdir or made["WorkingDir"],
         "Labels": dict(container.labels),
     }
+    if options.publish or options.expose:
+        config = ImageConfig() if image is None else image.config
+        made["ExposedPorts"] = {port: {} for port in exposed(options, config)}
     if options.entrypoint is not None:
         made["Entrypoint"] = [*options.entrypoint] or None
         made["Cmd"] = [*options.command] or None
@@ -514,7 +518,7 @@ def _network_settings(container: Container, status: Status) -> dict[str, Json]:
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
-        "Ports": {},
+        "Ports": ports_document(container.ports()),
         "SandboxKey": f"/proc/{status.pid}/ns/net" if status.pid else "",
         "SecondaryIPAddresses": None,
         "SecondaryIPv6Addresses": None,

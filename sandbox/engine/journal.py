@@ -135,6 +135,10 @@ def undo(journal: Journal) -> None:
 def give_back(paths: Paths, container_id: str, journal: Journal) -> None:
     """Give back what a run had of others: addresses, and its place on networks."""
     if journal.endpoints:
+        if os.path.exists(f"{paths.live_container(container_id)}/ports"):
+            from . import publishing  # fewer still have these
+
+            publishing.withdraw(paths, container_id)
         from . import joining  # most runs have none
 
         joining.give_back(paths, container_id, journal.endpoints)

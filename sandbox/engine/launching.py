@@ -42,9 +42,10 @@ if TYPE_CHECKING:
     from ..runtime.launch import Check
     from ..state.containers import ContainerRecord
     from .engine import Engine
-    from .joining import Joining
+    from .joining import Joined, Joining
     from .journal import Place
     from .options import RunOptions
+    from .publishing import Published
 
 
 class StartAs(Record):
@@ -71,6 +72,7 @@ class Launching:
         self._kind: Kind | None = None
         self._template: Template | None = None
         self._joining: Joining | None = None
+        self._published: Published | None = None
 
     @classmethod
     def again(cls, engine: Engine, record: ContainerRecord, options: RunOptions) -> Launching:
@@ -194,7 +196,12 @@ class Launching:
             if stdio is not None:
                 events.of_container(engine.paths, self.record, "attach")
             plan = self._prepare_plan(name, stdio is not None, size, with_launcher)
-            launch.send_plan(self._with_networks(plan))
+            plan = self._with_networks(plan)
+            if self._published is None:
+                launch.send_plan(plan)
+            else:
+                launch.send_plan(plan, self._published.fds)
+                self._published.settle()
             launch.wait_started()
         except BaseException as error:
             # The lock is shared with a monitor that may still be going down.
@@ -204,6 +211,8 @@ class Launching:
                 launch.wait_gone()
             self._undo()
             self._let_go_of_networks()
+            if self._published is not None:
+                self._published.close()
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StoreFull(self.folder) from error
             raise
@@ -234,6 +243,7 @@ class Launching:
         from .naming import prepare
 
         prepare(self.engine.paths, self.record, self.options, self.hostname, joined)
+        self._publish(joined)
         self._let_go_of_networks()
         ops = endpoint_ops(each.plumbing for each in joined)
         if self.engine.debug is not None:
@@ -241,6 +251,23 @@ class Launching:
 
             self.engine.debug(describe(ops))
         return with_settings(plan, ops)
+
+    def _publish(self, joined: tuple[Joined, ...]) -> None:
+        """The container's ports, by the first of its networks that is reached from outside."""
+        options, config = self.options, self.root.config
+        if not (options.publish or options.expose or config.exposed_ports):
+            return
+        from . import publishing  # most have no ports
+
+        ends = None
+        for each in joined:
+            if not each.network.internal:
+                found = {":" in one: one.partition("/")[0] for one in each.addresses}
+                ends = publishing.Ends(
+                    ipv4=found.get(False, ""), ipv6=found.get(True, ""), table=each.network.table
+                )
+                break
+        self._published = publishing.publish(self.engine.paths, self.record, options, config, ends)
 
     def _let_go_of_networks(self) -> None:
         if self._joining is not None:

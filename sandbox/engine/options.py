@@ -71,6 +71,19 @@ class Ulimit(Record):
     hard: int
 
 
+class PortSpec(Record):
+    """One port of a container that the host is to offer; an empty address is any of the host's.
+
+    ``host_port`` 0 is any that is free, and with ``host_end`` any between the two.
+    """
+
+    host_address: str = ""
+    host_port: int = 0
+    host_end: int = 0
+    port: int
+    protocol: str = "tcp"
+
+
 class DeviceLimit(Record):
     """One ``--device-read-bps`` or its kin: a device's path and a rate a second."""
 
@@ -147,6 +160,9 @@ class RunOptions(Record):
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_option: tuple[str, ...] = ()
+    publish: tuple[PortSpec, ...] = ()
+    publish_all: bool = False
+    expose: tuple[str, ...] = ()  # 80/tcp
     timeout_s: float | None = None
     cpu_time_s: float | None = None
     output_limit: int | None = None
@@ -194,6 +210,7 @@ ALIASES = {
     "sysctls": "sysctl",
     "ulimits": "ulimit",
     "mounts": "mount",
+    "ports": "publish",
     "remove": "rm",
     "working_dir": "workdir",
     "stdin_open": "interactive",
@@ -293,6 +310,15 @@ def check_together(options: RunOptions) -> None:
         )
     if options.name is not None:
         check_container_name(options.name)
+    if options.network.startswith("container:"):
+        for asked, what in (
+            (options.publish or options.publish_all, "publishing"),
+            (options.expose, "exposing"),
+        ):
+            if asked:
+                raise UsageError(
+                    f"conflicting options: port {what} and the container type network mode"
+                )
     if options.network != "none":
         check_network(options)
 
@@ -765,6 +791,21 @@ def _comma_separated(text: str) -> list[str]:
         rest = rest[1:]
 
 
+def _publish(option: str, value: Any) -> tuple[PortSpec, ...]:
+    from .portspec import of_mapping, parse_publish  # only who publishes pays for it
+
+    texts = tuple(of_mapping(value)) if isinstance(value, dict) else _words(option, value)
+    return tuple(dict.fromkeys(spec for text in texts for spec in parse_publish(text)))
+
+
+def _expose(option: str, value: Any) -> tuple[str, ...]:
+    from .portspec import parse_expose
+
+    return tuple(
+        dict.fromkeys(port for text in _words(option, value) for port in parse_expose(text))
+    )
+
+
 def _storage(option: str, value: Any) -> int | None:
     for name, item in _pairs(option, value):
         if name != "size":
@@ -802,7 +843,8 @@ _PARSERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     **{
         name: (name, _flag)
         for name in (
-            "rm interactive tty rootfs privileged read_only volatile init no_healthcheck"
+            "rm interactive tty rootfs privileged read_only volatile init no_healthcheck "
+            "publish_all"
         ).split()
     },
     **{
@@ -839,6 +881,8 @@ _PARSERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "label": ("label", _pairs),
     "volume": ("volume", _volumes),
     "tmpfs": ("tmpfs", _tmpfs),
+    "publish": ("publish", _publish),
+    "expose": ("expose", _expose),
     "shm_size": ("shm_size", _size),
     "storage_opt": ("storage_size", _storage),
     "log_opt": ("log_opt", _pairs),
@@ -858,6 +902,7 @@ _PARSERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
 _RECORD_FIELDS: dict[str, type[Record]] = {
     "tmpfs": VolumeMount,
     "volume": VolumeMount,
+    "publish": PortSpec,
     "ulimit": Ulimit,
     "device_read_bps": DeviceLimit,
     "device_write_bps": DeviceLimit,

@@ -129,6 +129,11 @@ class Summary:
         """What ended its last run."""
         return self._end[4]
 
+    @property
+    def is_live(self) -> bool:
+        """Whether it has a monitor."""
+        return self.word in statuses.LIVE
+
 
 def summaries(paths: Paths, *, all: bool) -> list[Summary]:  # noqa: A002 - docker's word
     """The running containers, or all, newest first; what the dead left is taken back."""

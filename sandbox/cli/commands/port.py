@@ -1,7 +1,8 @@
-"""``port``: the published ports of a container, of which there are none yet."""
+"""``port``: where the published ports of a container are."""
 
 from __future__ import annotations
 
+from .. import output
 from ..errors import Failure
 
 TYPE_CHECKING = False
@@ -10,9 +11,18 @@ if TYPE_CHECKING:
 
 
 def run(call: Call) -> int:
-    """Print nothing for the whole list; one port that is asked for is missing."""
+    """Print a line for each way to a port; one that is asked for and not published is missing."""
+    from ..portview import lines
+
     name, *wanted = call.arguments
-    call.engine.container(name)
-    if wanted:
-        raise Failure(f"Error: No public port '{wanted[0]}' published for {name}")
+    text = wanted[0] if wanted else ""
+    ports = call.engine.container(name).ports()
+    number = text.partition("/")[0]
+    if wanted and not (number.isascii() and number.isdigit()):
+        problem = f'strconv.ParseUint: parsing "{number}": invalid syntax'
+        raise Failure(f"Error: invalid port ({number}): {problem}")
+    found = lines(ports, text)
+    if wanted and not found:
+        raise Failure(f"Error: No public port '{text}' published for {name}")
+    output.write("".join(f"{line}\n" for line in found))
     return 0

@@ -61,7 +61,8 @@ def _quickly(call: Call) -> int:
         return "" if checked is None else checked.status
 
     truncated = not options.get("no_trunc")
-    write(output.table(containerrows.default_rows(found, health_of, truncated=truncated)))
+    rows = containerrows.default_rows(found, health_of, call.engine.ports_of, truncated=truncated)
+    write(output.table(rows))
     return 0
 
 
