@@ -353,7 +353,7 @@ class Container:
     def diff(self) -> tuple[Change, ...]:
         """What was added (``A``), changed (``C``) and deleted (``D``) in it, by path.
 
-        Raises `UsageError` when its writable layer is on a disk of its own.
+        Raises `HostLacks` when the disk of its writable layer cannot be mounted.
         """
         from . import writable
 
@@ -373,9 +373,9 @@ class Container:
         ``reference`` names the image.  ``changes`` are Dockerfile instructions for its
         configuration, which is the container's.  A running container is paused for the
         moment, so that the image is of one moment, unless ``pause`` is false.  Raises
-        `InvalidReference`; `UsageError` for a container that has no image
-        or has its writable layer on a disk of its own; `ImageError` for what no image
-        can hold; `StoreFull`.
+        `InvalidReference`; `UsageError` for a container that has no image; `HostLacks`
+        when the disk of its writable layer cannot be mounted; `ImageError` for what no
+        image can hold; `StoreFull`.
         """
         from . import writable
 

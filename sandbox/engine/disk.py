@@ -1,15 +1,19 @@
 """A writable layer of bounded size: a sparse file with a file system in it.
 
 ext4 through a loop device works on any kernel and any file system below, where
-quotas need a mount option that few hosts have.  The mount is the monitor's;
-here the file is only made.
+quotas need a mount option that few hosts have.  The container's mount is its
+monitor's; here the file is made, and mounted for whoever looks at the layer.
 """
 
 from __future__ import annotations
 
 import os
 
-from ..errors import HostLacks, UsageError
+from ..errors import ContainerNotFound, HostLacks, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .container import Container
 
 MINIMUM = 1 << 20
 
@@ -48,3 +52,48 @@ def make(path: str, size: int) -> None:
     if done.returncode:
         os.unlink(path)
         raise HostLacks(f"mkfs.ext4 failed: {done.stderr.decode(errors='replace').strip()}")
+
+
+def path_of(container: Container) -> str:
+    """Where a container's image is."""
+    return f"{container.folder}/disk.img"
+
+
+def mount(container: Container) -> int:
+    """Mount it for a look; a descriptor of its root, where ``upper`` and ``work`` are.
+
+    By the one who holds the container's lock, and until the descriptor is closed: a running
+    container's file system is the same one, and nobody is to mount it a second time.  The mount
+    is attached nowhere.
+    """
+    # Only looks at such a layer pay for these.
+    from ..native import mount_disk
+    from ..runtime.launch import Disk
+
+    disk = Disk(path=path_of(container))
+    try:
+        fd = mount_disk(
+            disk.path,
+            fstype=disk.fstype,
+            options=disk.options,
+            is_in_use=container.status().is_live,
+        )
+    except FileNotFoundError:
+        if not os.path.isdir(container.folder):
+            raise ContainerNotFound(container.name) from None
+        raise
+    except OSError as error:
+        raise HostLacks(
+            f"cannot mount the disk of container {container.id}: {error.strerror}"
+        ) from error
+    try:
+        # As the first start makes them.
+        for name, mode in (("upper", 0o755), ("work", 0o700)):
+            try:
+                os.mkdir(name, mode, dir_fd=fd)
+            except FileExistsError:
+                continue
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

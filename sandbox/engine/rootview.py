@@ -20,7 +20,7 @@ from ..native import Bind, Fault, open_in_root, open_view
 from ..runtime import identity, mounts
 from ..state import lock
 from ..state.document import read_bytes
-from . import sweep
+from . import disk, sweep
 from .root import Root
 from .specify import id_maps, mounts_of
 from .status import RESTARTING
@@ -59,8 +59,8 @@ class RootView:
     def of(cls, container: Container, *, writable: bool, with_mounts: bool = True) -> RootView:
         """Open it.
 
-        A ``writable`` view of one at rest holds its lock until it is closed, so
-        that it does not start meanwhile.  ``with_mounts`` False leaves out the
+        A ``writable`` view of one at rest, or one of a disk, holds its lock until it
+        is closed, so that it does not start meanwhile.  ``with_mounts`` False leaves out the
         volumes of one at rest.  Raises `WrongStatus` and `HostLacks`.
         """
         for _ in range(_TRIES):
@@ -80,7 +80,7 @@ class RootView:
                 # It may have been started while we waited for the lock.
                 if not container.status().is_live:
                     view = cls(container, _open_at_rest(container, writable, with_mounts))
-                    if writable:
+                    if writable or container.options.storage_size is not None:
                         view._held, held = held, lock.Lock(-1)
                     return view
             finally:
@@ -172,11 +172,6 @@ def _open_running(container: Container) -> int | None:
 
 def _open_at_rest(container: Container, writable: bool, with_mounts: bool) -> int:
     options, engine, folder = container.options, container._engine, container.folder
-    if options.storage_size is not None:
-        raise HostLacks(
-            f"container {container.id} keeps its files in a disk of its own (--storage-opt size)",
-            hint=f"start it first: `sandbox start {container.name}`",
-        )
     engine.prepare()
     root = Root.of_record(engine, container.record, options)
     root.mark_for(options)
@@ -196,7 +191,11 @@ def _open_at_rest(container: Container, writable: bool, with_mounts: bool) -> in
                 tuple(f"{path}/" for path in _FRESH)
             )
         )
-    upper, work = f"{folder}/upper", f"{folder}/work"
+    layer, mounted = folder, -1
+    if options.storage_size is not None:
+        mounted = disk.mount(container)
+        layer = f"/proc/self/fd/{mounted}"
+    upper, work = f"{layer}/upper", f"{layer}/work"
     try:
         return open_view(
             lowers if writable else (upper, *lowers),
@@ -204,6 +203,7 @@ def _open_at_rest(container: Container, writable: bool, with_mounts: bool) -> in
             work=work if writable else "",
             mount_point=engine.paths.mount_point,
             binds=binds,
+            disk=mounted,
             is_readonly=not writable,
             is_volatile=options.rm if options.volatile is None else options.volatile,
             in_user_namespace=bool(id_maps(options)[0]),
@@ -216,6 +216,9 @@ def _open_at_rest(container: Container, writable: bool, with_mounts: bool) -> in
             f"cannot mount the root of container {container.id}: "
             f"{fault.call} {fault.entry}: {os.strerror(fault.errno).lower()}"
         ) from fault
+    finally:
+        if mounted >= 0:
+            os.close(mounted)
 
 
 def is_regular(fd: int) -> bool:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 
 from ..errors import ContainerNotFound, UsageError
 from ..layer import pack, whiteout
 from ..layer.diff import changes as changes_of
 from ..record import Record, replace
 from ..state import events
-from . import sweep, verbs
+from . import disk, sweep, verbs
 from .root import Root
 from .specify import id_maps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from ..layer.diff import Change
@@ -28,33 +30,46 @@ class Upper(Record):
     path: str
     overlay: str
 
-    @classmethod
-    def of_container(cls, container: Container) -> Upper:
-        """Where it is.  `UsageError` when it is on a disk of its own."""
-        if container.options.storage_size is not None:
-            raise UsageError(
-                f"the writable layer of container {container.id} is on a disk of its own "
-                "(--storage-opt size), which only the container itself can read"
-            )
-        # trusted.* is out of reach of a user namespace.
-        maps = any(id_maps(container.options)) or os.geteuid() != 0
-        overlay = pack.OVERLAY_ROOTLESS if maps else pack.OVERLAY
-        return cls(path=f"{container.folder}/upper", overlay=overlay)
+
+@contextmanager
+def _upper_of(container: Container) -> Iterator[Upper]:
+    """Where it is; one on a disk of its own is mounted meanwhile, by who holds the lock."""
+    # trusted.* is out of reach of a user namespace.
+    maps = any(id_maps(container.options)) or os.geteuid() != 0
+    overlay = pack.OVERLAY_ROOTLESS if maps else pack.OVERLAY
+    if container.options.storage_size is None:
+        yield Upper(path=f"{container.folder}/upper", overlay=overlay)
+        return
+    fd = disk.mount(container)
+    try:
+        yield Upper(path=f"/proc/self/fd/{fd}/upper", overlay=overlay)
+    finally:
+        os.close(fd)
 
 
 def diff(container: Container) -> tuple[Change, ...]:
     """What was added, changed and deleted in it."""
-    upper = Upper.of_container(container)
+    if container.options.storage_size is None:
+        return _diff(container)
+    with container._lock():
+        sweep.settle_locked(container._paths, container.id)
+        return _diff(container)
+
+
+def _diff(container: Container) -> tuple[Change, ...]:
     root = Root.of_record(container._engine, container._record, container.options)
-    is_rootless = upper.overlay == pack.OVERLAY_ROOTLESS
-    try:
-        return changes_of(
-            upper.path,
-            root.all_lowers(container._engine),
-            opaque_xattr=whiteout.OPAQUE_XATTR_ROOTLESS if is_rootless else whiteout.OPAQUE_XATTR,
-        )
-    except FileNotFoundError:
-        raise ContainerNotFound(container.name) from None
+    with _upper_of(container) as upper:
+        is_rootless = upper.overlay == pack.OVERLAY_ROOTLESS
+        try:
+            return changes_of(
+                upper.path,
+                root.all_lowers(container._engine),
+                opaque_xattr=(
+                    whiteout.OPAQUE_XATTR_ROOTLESS if is_rootless else whiteout.OPAQUE_XATTR
+                ),
+            )
+        except FileNotFoundError:
+            raise ContainerNotFound(container.name) from None
 
 
 def commit(
@@ -77,7 +92,6 @@ def commit(
             f"container {container.id} was not made of an image, so there is none to commit to",
             hint="a tar of its root becomes an image with `sandbox import`",
         )
-    upper = Upper.of_container(container)
     store = container._engine.store
     image = store.resolve(container.image_id)
     config = config_changes.apply(_config(container, image.config), changes)
@@ -87,7 +101,7 @@ def commit(
         with container._lock():
             sweep.settle_locked(container._paths, container.id)
             sweep.go_on_locked(container._paths, container.id)
-            with _held(container, is_paused=is_paused):
+            with _held(container, is_paused=is_paused), _upper_of(container) as upper:
                 return _pack(container, upper, below, fd)
 
     try:

@@ -115,7 +115,15 @@ class ViewOptions:
     mount_point: Array
     binds: ViewBinds
     bind_count: int
+    disk: int
     flags: int
+
+class ImageDisk:
+    path: Array
+    fstype: Array
+    options: Array
+    is_in_use: bool
+    call: Array
 
 class FilterCondition:
     argument: int
@@ -163,6 +171,8 @@ class FFI:
     def new(self, cdecl: Literal["struct id_range[]"], init: int) -> IdRanges: ...
     @overload
     def new(self, cdecl: Literal["struct view_options *"]) -> ViewOptions: ...
+    @overload
+    def new(self, cdecl: Literal["struct imagedisk *"]) -> ImageDisk: ...
     @overload
     def new(self, cdecl: Literal["struct view_bind[]"], init: int) -> ViewBinds: ...
     @overload
@@ -226,6 +236,7 @@ class Lib:
     def tree_move(self, from_fd: int, to_fd: int) -> int: ...
     def inroot_open(self, root: int, path: bytes, flags: int, mode: int) -> int: ...
     def view_open(self, options: ViewOptions, fault: Fault) -> int: ...
+    def imagedisk_mount(self, disk: ImageDisk) -> int: ...
     def filter_compile(
         self, options: FilterOptions, program: OwnedBytes, size: Pointer, bad_rule: Pointer
     ) -> int: ...

@@ -32,6 +32,7 @@ SOURCES = (
     "copytree.c",
     "inroot.c",
     "overlay.c",
+    "imagedisk.c",
     "view.c",
     "filter.c",
 )
@@ -145,9 +146,19 @@ struct view_options {
     const char *mount_point;
     const struct view_bind *binds;
     uint32_t bind_count;
+    int disk;
     int flags;
 };
 int view_open(const struct view_options *, struct fault *);
+
+struct imagedisk {
+    const char *path;
+    const char *fstype;
+    const char *options;
+    bool is_in_use;
+    const char *call;
+};
+int imagedisk_mount(struct imagedisk *);
 
 struct filter_condition { uint32_t argument; uint32_t op; uint64_t value; uint64_t value2; };
 struct filter_rule {
@@ -177,6 +188,7 @@ PREAMBLE = """
 #include "sandbox/native/pack.h"
 #include "sandbox/native/tree.h"
 #include "sandbox/native/unpack.h"
+#include "sandbox/native/imagedisk.h"
 #include "sandbox/native/view.h"
 /* The wrappers that cffi writes are not ours to keep free of these. */
 #pragma GCC diagnostic ignored "-Wunused-parameter"

@@ -22,6 +22,7 @@ LAUNCH_SOURCES = (
     "launch.c",
     "prepare.c",
     "disk.c",
+    "imagedisk.c",
     "namespaces.c",
     "network.c",
     "targets.c",

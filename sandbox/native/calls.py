@@ -352,6 +352,7 @@ def open_view(
     mount_point: str,
     binds: Sequence[Bind] = (),
     is_readonly: bool,
+    disk: int = -1,
     is_volatile: bool = False,
     in_user_namespace: bool = False,
     is_host_root: bool = False,
@@ -359,7 +360,9 @@ def open_view(
     """The root of a container that does not run, as a tree of mounts that is attached nowhere.
 
     The descriptor is the caller's; the mounts go with the last one opened through it.
-    ``lowers`` are host folders, top first, ``mount_point`` an empty folder.  Raises `Fault`.
+    ``lowers`` are host folders, top first, ``mount_point`` an empty folder.  Some folders may
+    lie on ``disk``, a mount that is attached nowhere and goes when the view is made.  Raises
+    `Fault`.
     """
     options = ffi.new("struct view_options *")
     lines = b"".join(_encoded(path) + b"\0" for path in lowers)
@@ -374,6 +377,7 @@ def open_view(
         row.source, row.target = texts[-2:]
         row.is_readonly, row.is_recursive = each.is_readonly, each.is_recursive
     options.binds, options.bind_count = table, len(binds)
+    options.disk = disk
     options.flags = (
         lib.VIEW_READONLY * is_readonly
         | lib.VIEW_VOLATILE * is_volatile
@@ -384,6 +388,23 @@ def open_view(
     fd = lib.view_open(options, fault)
     if fd < 0:
         raise _fault(fault)
+    return fd
+
+
+def mount_disk(path: str, *, fstype: str, options: str, is_in_use: bool) -> int:
+    """Mount a file system image; a descriptor of its root, which is attached nowhere.
+
+    One that is mounted already becomes the same file system.  With ``is_in_use`` it must be.
+    The mount goes with the last descriptor of it.  Raises `OSError`.
+    """
+    disk = ffi.new("struct imagedisk *")
+    kept = [ffi.new("char[]", _encoded(text)) for text in (path, fstype, options)]
+    disk.path, disk.fstype, disk.options = kept
+    disk.is_in_use = is_in_use
+    fd = lib.imagedisk_mount(disk)
+    if fd < 0:
+        call = ffi.string(disk.call).decode("ascii")
+        raise OSError(-fd, f"{call}: {os.strerror(-fd).lower()}", path)
     return fd
 
 

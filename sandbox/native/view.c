@@ -164,6 +164,12 @@ static int make_tree(struct view *view)
     point = open_point(view);
     if (point < 0)
         return failed(view, "open", options->mount_point, point);
+    /* Before Linux 6.15 overlayfs takes no folder of a mount that is attached nowhere. */
+    if (options->disk >= 0) {
+        result = sys_move_mount(options->disk, point);
+        if (result < 0)
+            return failed(view, "move_mount", options->mount_point, result);
+    }
     root = attach_overlay(view, point);
     if (root < 0)
         return root;

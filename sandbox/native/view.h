@@ -26,6 +26,7 @@ struct view_options {
     const char *mount_point;  /* an empty folder of the host */
     const struct view_bind *binds;
     uint32_t bind_count;
+    int disk; /* a mount that is attached nowhere and has some of these folders in it, or -1 */
     int flags;
 };
 

@@ -10,6 +10,7 @@ import subprocess
 import tarfile
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,11 +19,11 @@ from conftest import program_path
 from kit import trees
 
 import sandbox
+from sandbox.engine import disk
 from sandbox.oci.imageconfig import Healthcheck
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from conftest import Store
 
@@ -427,12 +428,59 @@ def test_what_has_no_image_or_a_disk_of_its_own_is_refused(
 
 
 @requires.program("mkfs.ext4")
-def test_a_layer_on_a_disk_of_its_own_is_refused(engine: sandbox.Engine) -> None:
-    container = engine.create("busybox", ["true"], storage_opt=["size=20m"])
+@pytest.mark.parametrize("userns", ["host", "private"])
+def test_a_layer_on_a_disk_of_its_own_is_like_any_other(
+    engine: sandbox.Engine, userns: str
+) -> None:
+    script = "rm -r /var; mkdir /var; echo x > /var/x; chown 5:6 /var/x; rm /linuxrc; sleep 1000"
+    container = engine.create(
+        "busybox", ["sh", "-c", script], storage_opt=["size=20m"], userns=userns
+    )
+    assert container.diff() == ()
+    changed = {"C /var", "A /var/x", "D /linuxrc"}
 
-    for verb in (container.commit, container.diff):
-        with pytest.raises(sandbox.UsageError, match="on a disk of its own"):
-            verb()
+    for is_running in (True, False):
+        if is_running:
+            container.start().close()
+        else:
+            container.kill()
+            container.wait()
+            container.rest()
+        while not changed <= {f"{each.kind} {each.path}" for each in container.diff()}:
+            time.sleep(0.05)
+        container.commit("made")
+        look = ["sh", "-c", "ls -A /var; stat -c %u:%g /var/x; ls /linuxrc; true"]
+        assert engine.run("made", look).stdout == b"x\n5:6\n"
+    assert container.read_bytes("/var/x") == b"x\n"
+    container.write_bytes("/var/y", b"y")
+    assert "A /var/y" in {f"{each.kind} {each.path}" for each in container.diff()}
+
+
+@requires.program("mkfs.ext4")
+def test_a_disk_is_mounted_once_whoever_looks(engine: sandbox.Engine, busybox: Store) -> None:
+    """Two file systems on one file destroy it: all share the one, a restarted container too."""
+    loops = "/sys/block/loop%d/loop/backing_file"
+    options = ("--name", "box", "--storage-opt", "size=20m", "--restart", "always")
+    busybox.program("run", "-d", *options, "busybox", "sleep", "1000")
+    container = engine.container("box")
+    image = f"{container.folder}/disk.img"
+
+    with container._lock():
+        fd = disk.mount(container)
+        try:
+            os.mkdir("upper/mine", dir_fd=fd)
+            before = container.status().pid
+            os.kill(before, signal.SIGKILL)
+            while container.status().pid in (0, before):
+                time.sleep(0.01)
+            places = [loops % number for number in range(256) if os.path.exists(loops % number)]
+            backing = [Path(place).read_text().strip() for place in places]
+            seen = container.exec_run(["ls", "-d", "/mine"]).stdout
+        finally:
+            os.close(fd)
+
+    assert backing.count(image) == 1
+    assert seen == b"/mine\n"
 
 
 def test_the_program_prints_what_docker_prints(engine: sandbox.Engine, busybox: Store) -> None:

@@ -13,7 +13,7 @@ from conftest import Store
 
 from sandbox.engine.container import Container
 from sandbox.engine.engine import Engine
-from sandbox.errors import HostLacks, NotFound, PathConflict, SandboxError, UsageError
+from sandbox.errors import NotFound, PathConflict, SandboxError, UsageError
 
 pytestmark = [requires.root, requires.overlay]
 
@@ -124,13 +124,18 @@ def test_a_plain_folder_and_this_machine_are_roots_too(busybox: Store, tmp_path:
     assert not os.path.exists("/etc/made-in-a-test")
 
 
-def test_a_disk_of_its_own_is_reached_while_it_runs(busybox: Store) -> None:
+def test_a_disk_of_its_own_is_reached_at_rest_and_while_it_runs(busybox: Store) -> None:
     box = Engine().create("busybox", ["sleep", "1000"], name="box", storage_opt=["size=32m"])
     try:
-        with pytest.raises(HostLacks, match="disk of its own"):
-            box.read_bytes("/etc/passwd")
+        passwd = box.read_bytes("/etc/passwd")
+        box.write_bytes("/before", b"before")
         box.start().close()
         box.write_bytes("/made", b"made")
+        assert box.read_bytes("/made") == b"made"
+        assert box.read_bytes("/before") == b"before"
+        assert box.read_bytes("/etc/passwd") == passwd
+        box.kill()
+        box.wait()
         assert box.read_bytes("/made") == b"made"
     finally:
         remove(box)
