@@ -53,19 +53,22 @@ _NUMBER = Struct("=I")
 ERRNO = Struct("=i")
 
 
-def plumbing(endpoint: Endpoint, bridge: int) -> tuple[bytes, bytes, bytes]:
+def plumbing(endpoint: Endpoint, bridge: str, index: int) -> tuple[bytes, bytes, bytes]:
     """Everything that makes an endpoint of a bridge: messages in a row, three rows of them.
 
-    ``bridge`` is its index.  The first row is for the host's namespace: the first message makes
-    the pair, and its last four bytes take the descriptor of the other namespace, in the machine's
-    byte order; before the others is the time for `settings.harden_link`.  The second row is for
-    the other namespace: addresses, link up, routes; an address on the link 0 is one of the link
-    ``endpoint.name``, whose index is known when it is there.  The third row is for the host's
-    again, when all is done: questions that make the kernel look at its links at once.
+    ``index`` is the bridge's; who sends the rows another time looks it up again, and puts it into
+    the attribute IFLA_MASTER of the first message.
+
+    The first row is for the host's namespace: the first message makes the pair, and its last four
+    bytes take the descriptor of the other namespace, in the machine's byte order; before the
+    others is the time for `settings.harden_link`.  The second row is for the other namespace:
+    addresses, link up, routes; an address on the link 0 is one of the link ``endpoint.name``, whose
+    index is known when it is there.  The third row is for the host's again, when all is done:
+    questions that make the kernel look at its links at once.
 
     An endpoint without an MTU has the kernel's, which the bridge follows.
     """
-    made = [message for _, message in make(endpoint, bridge)]
+    made = [message for _, message in make(endpoint, index)]
     plumbed = [message for _, message in plumb(endpoint)]
     settled = [message for _, message in settle(endpoint, bridge)]
     return b"".join(made), b"".join(plumbed), b"".join(settled)
@@ -106,7 +109,7 @@ def plumb(endpoint: Endpoint, index: int = 0) -> tuple[tuple[str, bytes], ...]:
     )
 
 
-def settle(endpoint: Endpoint, bridge: int) -> tuple[tuple[str, bytes], ...]:
+def settle(endpoint: Endpoint, bridge: str) -> tuple[tuple[str, bytes], ...]:
     """Questions in the host's namespace.
 
     A port forwards when the kernel's link watch has seen its other end come up, at its leisure; a
@@ -115,7 +118,7 @@ def settle(endpoint: Endpoint, bridge: int) -> tuple[tuple[str, bytes], ...]:
     """
     return (
         (f"look up link {endpoint.link}", look_up(endpoint.link)),
-        ("look up its bridge", look_up(bridge)),
+        (f"look up link {bridge}", look_up(bridge)),
     )
 
 
@@ -169,9 +172,13 @@ def veth(
     )
 
 
-def up(name: str, *, hairpin: bool = False) -> bytes:
-    """Bring a link up; with ``hairpin``, frames leave by the bridge port that they came in by."""
+def up(name: str, *, master: int = 0, hairpin: bool = False) -> bytes:
+    """Bring a link up, as a port of the bridge with the index ``master`` if that is not 0.
+
+    With ``hairpin``, frames leave by the port that they came in by; it must be one before.
+    """
     body = _LINK.pack(0, 0, 0, IFF_UP, IFF_UP) + text(_IFLA_IFNAME, name)
+    body += number(_IFLA_MASTER, master) if master else b""
     if hairpin:
         port = text(_IFLA_INFO_SLAVE_KIND, "bridge") + attribute(
             _IFLA_INFO_SLAVE_DATA, attribute(_IFLA_BRPORT_MODE, b"\1")
@@ -212,11 +219,9 @@ def default_route(gateway: str) -> bytes:
     )
 
 
-def look_up(link: str | int) -> bytes:
-    """Ask for a link by its name or index; the link watch is up to date afterwards (from 6.8)."""
-    if isinstance(link, int):
-        return _message(RTM_GETLINK, 0, _LINK.pack(0, 0, link, 0, 0))
-    return _message(RTM_GETLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + text(_IFLA_IFNAME, link))
+def look_up(name: str) -> bytes:
+    """Ask for a link by its name; the kernel's link watch is up to date afterwards (from 6.8)."""
+    return _message(RTM_GETLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + text(_IFLA_IFNAME, name))
 
 
 def link_in_set(table: str, set_: str, link: str) -> bytes:

@@ -44,7 +44,7 @@ def create(host: Namespace, bridge: str, endpoint: Endpoint, inside: Namespace) 
             inner.ask("lo", "bring up link lo", packed.up("lo"))
             index, _ = inner.look_up(endpoint.name)
             _ask(inner, endpoint.name, packed.plumb(endpoint, index))
-            _ask(outer, endpoint.link, packed.settle(endpoint, master))
+            _ask(outer, endpoint.link, packed.settle(endpoint, bridge))
         except BaseException:
             from netns.netlink import Netlink  # 200 ms, where something went wrong
 

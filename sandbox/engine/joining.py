@@ -244,10 +244,11 @@ def plumbing_of(
         # Harmless where nobody calls his own published port, and needed where one does.
         hairpin=True,
     )
-    make, plumb, settle = packed.plumbing(endpoint, index)
+    make, plumb, settle = packed.plumbing(endpoint, record.bridge, index)
     return Plumbing(
         link=link,
         name=name,
+        bridge=record.bridge,
         ipv6=any(":" in each for each in addresses),
         make=make,
         plumb=plumb,

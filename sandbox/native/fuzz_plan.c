@@ -75,7 +75,7 @@ static uint64_t read_messages(struct messages row)
 static uint64_t read_endpoint(const struct endpoint *endpoint)
 {
     if (strlen(endpoint->link) > MAX_LINK_NAME || strlen(endpoint->name) > MAX_LINK_NAME ||
-        endpoint->make.size == 0)
+        strlen(endpoint->bridge) > MAX_LINK_NAME || endpoint->make.size == 0)
         abort();
     return read_messages(endpoint->make) + read_messages(endpoint->plumb) +
            read_messages(endpoint->settle);

@@ -66,7 +66,7 @@ enum op_code {
     OP_HEALTH = 15,
     /* biiiii: plan, interval_ms, timeout_ms, retries, start_period_ms, start_interval_ms */
     OP_EVENTS = 16,             /* ss: path, exec_id */
-    OP_ENDPOINT = 17,           /* ssibbb: link, name, flags, make, plumb, settle */
+    OP_ENDPOINT = 17,           /* sssibbb: link, name, bridge, flags, make, plumb, settle */
     OP_KEEP = 18,               /* i: count */
     OP_PROPAGATION = 100,       /* i: flags */
     OP_ROOT_OVERLAY = 101,      /* vssi: lowers, upper, work, flags */
@@ -183,10 +183,11 @@ struct messages {
     uint32_t size;
 };
 
-/* A pair of links: "link" on the host and "name" in the container (network.c). */
+/* A pair of links: "link" on the host, a port of "bridge", and "name" in the container
+ * (network.c). */
 struct endpoint {
     uint32_t index; /* of its operation */
-    const char *link, *name;
+    const char *link, *name, *bridge;
     int64_t flags;
     struct messages make, plumb, settle;
 };

@@ -29,6 +29,8 @@
 #define NEW_ROUTE 24
 #define REQUEST_ACK 5
 #define IFLA_NAME 3
+#define IFLA_BRIDGE 10 /* IFLA_MASTER */
+#define LINK_BYTES 32  /* the header and struct ifinfomsg; attributes follow */
 #define ANSWER_S 10
 #define MAX_ANSWERS 64
 
@@ -209,6 +211,38 @@ int network_prepare(const struct settings *settings, struct init *init, struct e
     return 0;
 }
 
+/* Which link it is, of all that there are on the network of the socket. */
+static int index_of(int wire, const char *name, uint32_t *index)
+{
+    struct ifreq request = {0};
+
+    memcpy(request.ifr_name, name, strlen(name));
+    if (ioctl(wire, SIOCGIFINDEX, &request) < 0)
+        return -errno;
+    *index = (uint32_t)request.ifr_ifindex;
+    return 0;
+}
+
+/* A bridge that was removed and made again since the message was packed has another index. */
+static int name_bridge(union message *message, uint32_t index)
+{
+    uint32_t at = LINK_BYTES;
+    uint16_t size, type;
+
+    while (at + 8 <= message->header.length) {
+        memcpy(&size, message->bytes + at, sizeof size);
+        memcpy(&type, message->bytes + at + 2, sizeof type);
+        if (type == IFLA_BRIDGE && size == 8) {
+            memcpy(message->bytes + at + 4, &index, sizeof index);
+            return 0;
+        }
+        if (size < 4)
+            break;
+        at += (size + 3u) & ~3u;
+    }
+    return -EINVAL;
+}
+
 /* The pair: its inner end is in the network of the descriptor from the first moment. */
 static int make_pair(int wire, union message *message, int network)
 {
@@ -224,9 +258,15 @@ static int make_endpoint(const struct endpoint *endpoint, const struct init *ini
     const struct op where = {.code = OP_ENDPOINT, .index = endpoint->index};
     struct messages row = endpoint->make;
     union message message;
-    int result;
+    uint32_t bridge = 0;
+    int result = index_of(init->wire_fd, endpoint->bridge, &bridge);
 
+    if (result < 0)
+        return fail(error, &where, -result, "ioctl", endpoint->bridge);
     take(&row, &message);
+    result = name_bridge(&message, bridge);
+    if (result < 0)
+        return fail(error, &where, -result, "plan", endpoint->link);
     result = make_pair(init->wire_fd, &message, network);
     if (result == -EEXIST && is_new) {
         /* Of an earlier run of this container, whose network the kernel has not yet dropped. */
@@ -282,18 +322,6 @@ int network_make(const struct settings *settings, const struct init *init, pid_t
 }
 
 /* ---- init ---- */
-
-/* Which link it is, for the addresses: of all the links there are it is known by its name. */
-static int index_of(int wire, const char *name, uint32_t *index)
-{
-    struct ifreq request = {0};
-
-    memcpy(request.ifr_name, name, strlen(name));
-    if (ioctl(wire, SIOCGIFINDEX, &request) < 0)
-        return -errno;
-    *index = (uint32_t)request.ifr_ifindex;
-    return 0;
-}
 
 static int plumb(const struct endpoint *endpoint, struct init *init, int wire,
                  const struct op *where)

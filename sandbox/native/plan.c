@@ -35,7 +35,7 @@ static const char *const KINDS[] = {
     [OP_ENTER] = "ii",
     [OP_HEALTH] = "biiiii",
     [OP_EVENTS] = "ss",
-    [OP_ENDPOINT] = "ssibbb",
+    [OP_ENDPOINT] = "sssibbb",
     [OP_KEEP] = "i",
     [OP_PROPAGATION] = "i",
     [OP_ROOT_OVERLAY] = "vssi",
@@ -386,13 +386,15 @@ static int read_endpoint(struct settings *settings, struct op *op, struct error_
     endpoint->index = op->index;
     endpoint->link = op_string(op);
     endpoint->name = op_string(op);
+    endpoint->bridge = op_string(op);
     endpoint->flags = op_integer(op);
     endpoint->make.data = op_bytes(op, &endpoint->make.size);
     endpoint->plumb.data = op_bytes(op, &endpoint->plumb.size);
     endpoint->settle.data = op_bytes(op, &endpoint->settle.size);
     if (!is_link_name(endpoint->link) || !is_link_name(endpoint->name) ||
-        !are_messages(&endpoint->make) || !are_messages(&endpoint->plumb) ||
-        !are_messages(&endpoint->settle) || !has_namespace(&endpoint->make))
+        !is_link_name(endpoint->bridge) || !are_messages(&endpoint->make) ||
+        !are_messages(&endpoint->plumb) || !are_messages(&endpoint->settle) ||
+        !has_namespace(&endpoint->make))
         return fail(error, &where, EINVAL, "plan", "endpoint");
     settings->endpoint_count++;
     return 0;

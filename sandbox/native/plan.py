@@ -84,13 +84,14 @@ OPS: dict[str, tuple[int, str, tuple[str, ...]]] = {
     ),
     # the log that the container's events are appended to; exec_id is empty but for an exec
     "events": (16, "ss", ("path", "exec_id")),
-    # a pair of links, one operation each: ``link`` on the host, ``name`` in the container; flags:
+    # a pair of links, one operation each: ``link`` on the host, a port of ``bridge`` (made anew, it
+    # has another index, which is filled in at each start), ``name`` in the container; flags:
     # ENDPOINT_*; the others are rtnetlink messages in a row.  make is for the monitor, in the
     # host's network: the first makes the pair, and its last four bytes are for the descriptor of
     # the container's network (IFLA_NET_NS_FD).  plumb is for init, in the container's, with
     # the operation "network": an address on the link 0 is one of ``name``.  settle is for init,
     # in the host's: questions, so that the kernel looks at its links at once.
-    "endpoint": (17, "ssibbb", ("link", "name", "flags", "make", "plumb", "settle")),
+    "endpoint": (17, "sssibbb", ("link", "name", "bridge", "flags", "make", "plumb", "settle")),
     # how many descriptors came over the launch socket, for the monitor to hold open
     "keep": (18, "i", ("count",)),
     # --- operations of init ---

@@ -86,13 +86,14 @@ class Check(Record):
 class Plumbing(Record):
     """One attachment to a bridge network, as messages for the kernel; ``netns.packed`` makes them.
 
-    ``link`` is the end on the host, ``name`` the one in the container.  ``make``, ``plumb`` and
-    ``settle`` are the three rows of ``packed.plumbing``.  Without ``ipv6`` the inner end has none
-    of it, not even an address of the link.
+    ``link`` is the end on the host, a port of ``bridge``, and ``name`` the one in the container.
+    ``make``, ``plumb`` and ``settle`` are the three rows of ``packed.plumbing``.  Without
+    ``ipv6`` the inner end has none of it, not even an address of the link.
     """
 
     link: str
     name: str
+    bridge: str
     ipv6: bool
     make: bytes
     plumb: bytes

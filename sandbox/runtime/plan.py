@@ -149,7 +149,7 @@ def endpoint_ops(endpoints: Iterable[Plumbing]) -> list[Op]:
     return [
         op(
             "endpoint",
-            *(each.link, each.name, ENDPOINT_IPV6 * each.ipv6),
+            *(each.link, each.name, each.bridge, ENDPOINT_IPV6 * each.ipv6),
             *(each.make, each.plumb, each.settle),
         )
         for each in endpoints

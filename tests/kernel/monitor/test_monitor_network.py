@@ -63,10 +63,11 @@ class Wired:
         endpoint = self.endpoint(network, **options)
         with self.fabric.host.entered(), packed.Wire() as wire:
             bridge, _ = wire.look_up(network.config.bridge)
-        make, plumb, settle = packed.plumbing(endpoint, bridge)
+        make, plumb, settle = packed.plumbing(endpoint, network.config.bridge, bridge)
         return Plumbing(
             link=endpoint.link,
             name=endpoint.name,
+            bridge=network.config.bridge,
             ipv6=any(":" in each for each in endpoint.addresses),
             make=make,
             plumb=plumb,
@@ -235,6 +236,27 @@ def test_a_restart_makes_the_links_again(wired: Wired) -> None:
     assert said == "answered\n" * 3
 
 
+def test_a_restart_finds_a_bridge_that_was_made_again(wired: Wired) -> None:
+    network = wired.fabric.network()
+    launch = wired.start(
+        f"trap 'exit 1' USR1; {PING.format('10.9.1.1')};"
+        "test -e /again || { touch /again; sleep 60 & wait; }",
+        wired.plumbing(network),
+        settings=(op("restart", 1, 1),),
+    )
+    launch.wait_started(timeout_s=20)
+    wait_for(lambda: "answered" in wired.output())
+
+    with Netlink.open(wired.fabric.host) as netlink:
+        netlink.remove(network.config.bridge)
+    network.ensure()
+    launch.signal(signal.SIGUSR1)
+    record = launch.wait(timeout_s=30)
+
+    assert (record.status, record.restarts) == ("exited", 1)
+    assert wired.output() == "answered\n" * 2
+
+
 def test_a_link_of_an_earlier_run_that_is_still_there_is_replaced(wired: Wired) -> None:
     network = wired.fabric.network()
     link = wired.plumbing(network)
@@ -316,7 +338,7 @@ def test_a_bridge_that_is_gone_is_said_so_and_nothing_is_left(wired: Wired) -> N
 
     error = failure(wired, link)
 
-    assert str(error) == f"cannot make the network link {link.link}: invalid argument (RTM_NEWLINK)"
+    assert str(error) == "cannot make the network link br1: no such device (ioctl)"
     assert gone_soon(wired, link.link)
 
 
@@ -459,7 +481,7 @@ def test_what_cannot_be_connected_is_said_so_and_nothing_is_left(wired: Wired) -
     )
     same = wired.plumbing(network, name="eth0")
     good = wired.plumbing(network, name="eth1")
-    no_bridge = replace(good, make=packed.plumbing(wired.endpoint(network, link="x"), 4000)[0])
+    no_bridge = replace(good, bridge="nobody")
 
     with wired.fabric.host.entered():
         before = wired.links()

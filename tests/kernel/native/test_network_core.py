@@ -28,7 +28,7 @@ def endpoint(host: Namespace, link: str) -> Op:
     with Netlink.open(host) as netlink:
         bridge = netlink.link("br0").index
     wanted = Endpoint(link=link, addresses=("10.9.0.2/24",))
-    return op("endpoint", link, "eth0", 0, *packed.plumbing(wanted, bridge))
+    return op("endpoint", link, "eth0", "br0", 0, *packed.plumbing(wanted, "br0", bridge))
 
 
 def links(host: Namespace) -> set[str]:
@@ -71,12 +71,12 @@ def test_failure_at_each_operation_around_the_links_leaves_none(
 
 def test_failures_name_the_link_and_the_message(box: Box, host: Namespace) -> None:
     good = endpoint(host, "ve0")
-    no_bridge = packed.plumbing(Endpoint(link="ve1", addresses=("10.9.0.3/24",)), 4000)[0]
     to = packed.default_route("10.1.1.1")
     cases = (
-        (3, no_bridge, "endpoint", "RTM_NEWLINK", "ve0"),
-        (4, packed.address(0, "10.9.0.2/24") + to, "network", "RTM_NEWROUTE", "eth0"),
-        (5, packed.look_up("nobody"), "network", "RTM_GETLINK", "ve0"),
+        (2, "nobody", "endpoint", "ioctl", "nobody"),
+        (2, "lo", "endpoint", "RTM_NEWLINK", "ve0"),
+        (5, packed.address(0, "10.9.0.2/24") + to, "network", "RTM_NEWROUTE", "eth0"),
+        (6, packed.look_up("nobody"), "network", "RTM_GETLINK", "ve0"),
     )
 
     with host.entered():

@@ -93,9 +93,10 @@ ROWS = packed.plumbing(
         addresses=("10.0.0.2/24", "fd00::2/64"),
         routes=(Route(destination="default", gateway="10.0.0.1"),),
     ),
+    "br0",
     9,
 )
-LINK = op("endpoint", "ve1", "eth0", 0, *ROWS)
+LINK = op("endpoint", "ve1", "eth0", "br0", 0, *ROWS)
 
 
 def _every_operation() -> list[plan.Op]:
@@ -286,7 +287,7 @@ def test_messages_of_an_endpoint_stay_in_their_field(decoder: Path) -> None:
 
 
 def test_settings_are_put_into_a_plan_that_is_encoded() -> None:
-    more = [op("endpoint", "ve1", "eth0", 1, b"a", b"", b"c"), op("keep", 3)]
+    more = [op("endpoint", "ve1", "eth0", "br0", 1, b"a", b"", b"c"), op("keep", 3)]
     rest = [op("id", "x"), op("network"), EXEC]
 
     assert plan.with_settings(plan.encode(rest), more) == plan.encode([*more, *rest])
@@ -297,8 +298,8 @@ def test_settings_are_put_into_a_plan_that_is_encoded() -> None:
 
 def test_messages_are_described_by_what_they_do() -> None:
     assert plan.describe([LINK]) == (
-        "endpoint link='ve1' name='eth0' flags=0 make=<2 messages: new link, new link>"
+        "endpoint link='ve1' name='eth0' bridge='br0' flags=0 make=<2 messages: new link, new link>"
         " plumb=<4 messages: new address, new address, new link, new route>"
         " settle=<2 messages: get link, get link>\n"
     )
-    assert "make=<no messages>" in plan.describe([op("endpoint", "a", "b", 0, b"", b"x", b"")])
+    assert "make=<no messages>" in plan.describe([op("endpoint", "a", "b", "c", 0, b"", b"x", b"")])

@@ -459,11 +459,13 @@ def test_every_plan_can_be_encoded() -> None:
 
 
 def test_networks_are_links_that_are_waited_for_when_the_mounts_are_done() -> None:
-    link = Plumbing(link="ve1", name="eth0", ipv6=True, make=b"m", plumb=b"p", settle=b"s")
+    link = Plumbing(
+        link="ve1", name="eth0", bridge="br0", ipv6=True, make=b"m", plumb=b"p", settle=b"s"
+    )
 
     ops = plan_of(launch=replace(LAUNCH, endpoints=(link,)), sysctl=(("net.core.somaxconn", "9"),))
 
-    assert only(ops, "endpoint").values == ("ve1", "eth0", 1, b"m", b"p", b"s")
+    assert only(ops, "endpoint").values == ("ve1", "eth0", "br0", 1, b"m", b"p", b"s")
     order = names(ops)
     last_mount = max(at for at, name in enumerate(order) if name in ("mount", "bind", "mknod"))
     assert last_mount < order.index("network") < order.index("sysctl") < order.index("pivot")
