@@ -45,7 +45,6 @@ MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 OPTIONS = (*MTU_OPTIONS, MASQUERADE)
 LEAST_MTU, MOST_MTU = 68, 65535
 LEAST_MTU_IPV6 = 1280
-_TURN = b"\0sandbox-networks"
 _TURN_S = 10.0
 _PREDEFINED_DRIVERS = {"host": "host", "none": "null"}
 
@@ -469,25 +468,25 @@ def _bridge_of(network_id: str) -> str:
 class _Turn:
     """One engine of a host's network namespace at a time chooses addresses.
 
-    An abstract socket's name is the namespace's, and is free again when its holder dies.
-    One that somebody keeps for good is not waited for.
+    The lock is on the namespace itself, which every engine in it can open and no file system
+    shows to others.  One that somebody keeps for good is not waited for.
     """
 
     def __enter__(self) -> None:
-        from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, socket
+        import fcntl
 
-        self._socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
+        self._fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         deadline = time.monotonic() + _TURN_S
         while time.monotonic() < deadline:
             try:
-                self._socket.bind(_TURN)
-            except OSError:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
                 time.sleep(0.01)
                 continue
             return
 
     def __exit__(self, *_error: object) -> None:
-        self._socket.close()
+        os.close(self._fd)
 
 
 def _asked_subnets(
