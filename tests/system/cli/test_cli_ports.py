@@ -146,13 +146,13 @@ def test_tcp_and_udp_are_reached_from_everywhere_and_clients_are_seen(host: Host
 
 def test_ipv6_is_published_too_where_the_network_has_it(host: Host) -> None:
     host.did("network", "create", "--ipv6", "--subnet", "fd00:9::/64", "six")
-    ports = ("-p", "8080:80", "-p", "[::1]:8081:80", "-p", "53:80/udp")
+    ports = ("-p", "8080:80", "-p", "[::1]:8081:80", "-p", "5353:80/udp")
     host.run("web", "--network", "six", *ports)
 
     assert host.did("port", "web", "80") == "0.0.0.0:8080\n[::]:8080\n[::1]:8081\n"
     assert host.seen(host.outside, HOST4, 8080) == OUTSIDE4
     assert host.seen(host.outside, HOST6, 8080, inside=("::", 80)) == OUTSIDE6
-    assert host.seen(host.outside, HOST6, 53, "udp", inside=("::", 80)) == OUTSIDE6
+    assert host.seen(host.outside, HOST6, 5353, "udp", inside=("::", 80)) == OUTSIDE6
     # By a relay: the client is the host, by its address on the bridge.
     assert host.seen(host.here, "::1", 8081, inside=("::", 80)).startswith("fd00:9::")
     host.did("rm", "-f", "web")
