@@ -379,8 +379,28 @@ def ensure(paths: Paths, record: NetworkRecord) -> None:
     networks.prepare(paths, record.id)
     try:
         Kernel(config_of(record)).ensure()
+        _plug_in(paths, record)
     except NetnsError as error:
         raise HostLacks(f"cannot make network {record.name}: {error}", hint=error.hint) from error
+
+
+def _plug_in(paths: Paths, record: NetworkRecord) -> None:
+    """Make the links of what runs ports of the bridge, where it is another one than theirs was."""
+    from netns import LinkNotFound, packed
+
+    with packed.Wire() as wire:
+        bridge, _ = wire.look_up(record.bridge)
+        for container_id in networks.endpoints(paths, record.id):
+            endpoint = networks.read_endpoint(paths, record.id, container_id)
+            if endpoint is None or not endpoint.link:
+                continue
+            link = endpoint.link
+            act = f"make link {link} a port of bridge {record.bridge}"
+            try:
+                wire.ask(link, act, packed.up(link, master=bridge))
+                wire.ask(link, act, packed.up(link, hairpin=True))
+            except LinkNotFound:
+                continue  # it is about to be made, or has just ended
 
 
 def config_of(record: NetworkRecord) -> NetworkConfig:
