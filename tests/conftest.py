@@ -15,6 +15,9 @@ import pytest
 import requires
 from kit import leaks
 
+from sandbox.engine import resolving
+from sandbox.monitor import children
+
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parent
 MUST_RUN = os.environ.get("SANDBOX_MUST_RUN") == "1"
@@ -160,6 +163,9 @@ def store(
         ids = made.program("ps", "-aq").stdout.decode().split()
         if ids:
             made.program("rm", "-f", *ids)
+    for folder in made.run.glob("networks/*"):
+        resolving.stop(str(folder))
+    children.reap()
 
 
 @pytest.fixture(scope="session")

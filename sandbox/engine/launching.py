@@ -242,7 +242,8 @@ class Launching:
         joined = joining.join()
         from .naming import prepare
 
-        prepare(self.engine.paths, self.record, self.options, self.hostname, joined)
+        places = [(each.network, each.addresses) for each in joined]
+        prepare(self.engine.paths, self.record, self.options, self.hostname, places)
         self._publish(joined)
         self._let_go_of_networks()
         ops = endpoint_ops(each.plumbing for each in joined)

@@ -113,10 +113,7 @@ def _join_now(
                 number=number,
                 ways=_ways(engine, record, but=wished.network),
             )
-            if found.name != networks.DEFAULT:
-                from .naming import see_to_resolver
-
-                see_to_resolver(paths, found)
+            _name(engine, container, record)
             from ..runtime.connect import connect_endpoint  # of a running container alone
 
             connect_endpoint(first.pid, first.start_time, joined.plumbing)
@@ -143,7 +140,22 @@ def _leave_now(
     if endpoint is not None and endpoint.link:
         joining.remove_links((endpoint.link,))
     joining.give_back(paths, record.id, ((network.id, "", network.name),))
+    _name(engine, container, record)
     _tell_monitor(engine, container, record)
+
+
+def _name(engine: Engine, container: Container, record: ContainerRecord) -> None:
+    """See to its names on the networks that it is on now; its files are changed in place."""
+    from .naming import prepare
+
+    found = []
+    for membership in joining.memberships_of(record):
+        network = networks.read(engine.paths, membership.network)
+        endpoint = networks.read_endpoint(engine.paths, network.id, record.id)
+        if endpoint is not None:
+            found.append((network, endpoint.addresses))
+    hostname = _hostname(container)
+    prepare(engine.paths, record, container.options, hostname, found, is_running=True)
 
 
 def _tell_monitor(engine: Engine, container: Container, record: ContainerRecord) -> None:

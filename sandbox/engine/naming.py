@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..paths import Paths
     from ..state.containers import ContainerRecord
     from ..state.networks import NetworkRecord
-    from .joining import Joined
     from .options import RunOptions
 
 
@@ -27,35 +26,43 @@ def prepare(
     record: ContainerRecord,
     options: RunOptions,
     hostname: str,
-    joined: Iterable[Joined],
+    joined: Iterable[tuple[NetworkRecord, tuple[str, ...]]],
+    *,
+    is_running: bool = False,
 ) -> None:
-    """Write ``hosts`` and ``resolv.conf`` of a start, and see to its resolvers."""
+    """Write ``hosts`` and ``resolv.conf`` of a start, and see to its resolvers.
+
+    ``joined`` are its networks, with its addresses there.  One that is running has its files
+    changed in place.
+    """
     found = tuple(joined)
     folder = paths.container(record.id)
     if not found:
-        hosts.write(f"{folder}/hosts", etc.hosts_text(options, hostname), is_running=False)
+        text = etc.hosts_text(options, hostname)
+        hosts.write(f"{folder}/hosts", text, is_running=is_running)
         return
-    made = [each.network for each in found if each.network.name != networks.DEFAULT]
-    default = next((e.network for e in found if e.network.name == networks.DEFAULT), None)
+    made = [network for network, _ in found if network.name != networks.DEFAULT]
+    default = next((network for network, _ in found if network.name == networks.DEFAULT), None)
     place = etc.Place(
-        addresses=tuple(one.partition("/")[0] for each in found for one in each.addresses),
-        gateway=_gateway(found[0].network),
-        resolver=_gateway(made[0]) if made else "",
+        addresses=tuple(one.partition("/")[0] for _, addresses in found for one in addresses),
+        gateway=_gateway(found[0][0]),
+        resolver=_resolver(made),
     )
     for network in made:
         see_to_resolver(paths, network)
     text, needs_resolver = etc.resolv_text_at(options, place)
     if needs_resolver:
         try:
-            see_to_resolver(paths, found[0].network, answers=False)
+            see_to_resolver(paths, found[0][0], answers=False)
         except SandboxError:
             pass  # a host without a resolver of its own: the run may do without names
-    hosts.write(f"{folder}/resolv.conf", text, is_running=False)
+    hosts.write(f"{folder}/resolv.conf", text, is_running=is_running)
     text = etc.hosts_text(options, hostname, place)
     if default is None:
-        hosts.write(f"{folder}/hosts", text, is_running=False)
+        hosts.write(f"{folder}/hosts", text, is_running=is_running)
     else:
-        hosts.join(paths, paths.live_network(default.id), record.id, text)
+        live = paths.live_network(default.id)
+        hosts.join(paths, live, record.id, text, is_running=is_running)
 
 
 def see_to_resolver(paths: Paths, network: NetworkRecord, *, answers: bool = True) -> None:
@@ -69,6 +76,13 @@ def see_to_resolver(paths: Paths, network: NetworkRecord, *, answers: bool = Tru
         internal=network.internal,
         answers=answers,
     )
+
+
+def _resolver(made: list[NetworkRecord]) -> str:
+    """Any of them knows the names of all that the container is on; one that asks others, if any."""
+    if not made:
+        return ""
+    return _gateway(next((network for network in made if not network.internal), made[0]))
 
 
 def _gateway(network: NetworkRecord) -> str:

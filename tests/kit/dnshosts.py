@@ -12,6 +12,7 @@ import dns.flags
 import dns.message
 import dns.query
 import dns.rcode
+import dns.rdatatype
 import dns.rrset
 from kit.nethosts import TIMEOUT_S, family_of
 
@@ -81,9 +82,12 @@ def answering(*addresses: str, cut: bool = False) -> Behaviour:
             reply.flags |= dns.flags.TC
             return reply.to_wire()
         question = query.question[0]
-        reply.answer.append(
-            dns.rrset.from_text_list(question.name, 60, "IN", question.rdtype, addresses)
-        )
+        fits = {dns.rdatatype.A: ".", dns.rdatatype.AAAA: ":"}.get(question.rdtype, "")
+        found = [each for each in addresses if fits in each]
+        if found:
+            reply.answer.append(
+                dns.rrset.from_text_list(question.name, 60, "IN", question.rdtype, found)
+            )
         return reply.to_wire(max_size=65535)
 
     return behave
