@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from netns.model import PortMapping
 
 _CT_GET, _CT_DELETE = ((1 << 8) | number for number in (1, 2))
-_RTM_GETADDR = 22
-_NETLINK_ROUTE = 0
 _TUPLE_ORIG, _TUPLE_REPLY, _ID, _ZONE, _FILTER = 1, 2, 12, 18, 25
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _PROTO_NUMBER, _PROTO_DST_PORT = 1, 3
@@ -46,7 +44,7 @@ def forget(mappings: tuple[PortMapping, ...]) -> int:
                 for flow in _flows(wire, mapping.host_port, len(inside)):
                     asked = _address(flow.get(_TUPLE_ORIG, b""), is_source=False)
                     answered_by = _address(flow.get(_TUPLE_REPLY, b""), is_source=True)
-                    own = _own_addresses() if own is None else own
+                    own = nfnetlink.own_addresses() if own is None else own
                     if asked in own and answered_by in (inside, asked):
                         forgotten += _forget(wire, flow, len(inside))
     except Refusal as error:
@@ -79,13 +77,6 @@ def _forget(wire: Wire, flow: dict[int, bytes], size: int) -> int:
             raise
         return 0
     return 1
-
-
-def _own_addresses() -> set[bytes]:
-    body = bytes(8)  # of all links and families
-    with Wire(_NETLINK_ROUTE) as wire:
-        found = wire.dump(packed.head(_RTM_GETADDR, 0, body) + body)
-    return {value for one in found for type_, value in attributes(one, 8) if type_ in (1, 2)}
 
 
 def _address(tuple_: bytes, *, is_source: bool) -> bytes:

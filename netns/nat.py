@@ -28,6 +28,9 @@ loopback.  For the last, packets from 127.0.0.1 have to leave by a bridge, which
 from a bridge to 127.0.0.0/8 before anything else looks at it, so no service on the host's loopback
 is reachable from a container.
 
+Port 53 of a network's gateway is the network's own, for a resolver: what its containers send there
+arrives, also where port 53 of the host is published.
+
 Host and link names stay in the sets when a bridge is removed by others; that does no harm.
 """
 
@@ -94,7 +97,17 @@ def table(name: str) -> Table:
                     "dnat ip6 to meta l4proto . th dport map @any6",
                 ),
             ),
-            Chain(name="arriving", hook="prerouting", type="nat", priority=DSTNAT, rules=(_LOCAL,)),
+            Chain(
+                name="arriving",
+                hook="prerouting",
+                type="nat",
+                priority=DSTNAT,
+                rules=(
+                    "ip daddr . iifname @homes4 meta l4proto { tcp, udp } th dport 53 return",
+                    "ip6 daddr . iifname @homes6 meta l4proto { tcp, udp } th dport 53 return",
+                    _LOCAL,
+                ),
+            ),
             Chain(
                 name="own",
                 hook="output",

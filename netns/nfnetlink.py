@@ -24,6 +24,7 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_DUMP, _NLM_F_DUMP_INTR = 0x300, 0x10
 _BATCH_BEGIN, _BATCH_END = 16, 17
 _NFTABLES = 10
+_NETLINK_ROUTE, _RTM_GETADDR = 0, 22
 _SO_SNDBUFFORCE = 32
 _SMALL = 64 << 10  # what fits into any send buffer
 _TYPE = 0x3FFF  # of an attribute, without its flags
@@ -184,6 +185,14 @@ def attributes(data: bytes, at: int = 0) -> Iterator[tuple[int, bytes]]:
 def body_attributes(body: bytes) -> dict[int, bytes]:
     """The attributes of a netfilter message's body, by their types."""
     return dict(attributes(body, packed.NETFILTER.size))
+
+
+def own_addresses() -> set[bytes]:
+    """Every address of the thread's namespace, of both families."""
+    body = bytes(8)  # of all links and families
+    with Wire(_NETLINK_ROUTE) as wire:
+        found = wire.dump(packed.head(_RTM_GETADDR, 0, body) + body)
+    return {value for one in found for type_, value in attributes(one, 8) if type_ in (1, 2)}
 
 
 def _batch(type_: int, sequence: int) -> bytes:

@@ -27,11 +27,12 @@ from netns.errors import (
     RulesUnavailable,
 )
 from netns.model import PortMapping
-from netns.nfnetlink import Refusal, Wire
+from netns.nfnetlink import Refusal, Wire, own_addresses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
+    from collections.abc import Iterable
     from types import TracebackType
 
     from netns.errors import RulesError
@@ -51,11 +52,13 @@ class Reservation:
         """Keep the sockets, one for each mapping; use `reserve`."""
         self.mappings = mappings
         self.sockets = sockets
+        self.also: list[socket] = []  # of a mapping that is bound address by address
 
     def close(self) -> None:
         """Give the ports back; a second time is nothing."""
-        while self.sockets:
-            self.sockets.pop().close()
+        for held in (self.sockets, self.also):
+            while held:
+                held.pop().close()
 
     def __enter__(self) -> Reservation:
         return self
@@ -70,23 +73,31 @@ class Reservation:
 
 
 def reserve(
-    mappings: tuple[PortMapping, ...], *, table: str = "", namespace: Namespace | None = None
+    mappings: tuple[PortMapping, ...],
+    *,
+    table: str = "",
+    besides: Iterable[str] | None = None,
+    namespace: Namespace | None = None,
 ) -> Reservation:
     """Bind the port of each mapping; all of them, or none and `PortTaken`.
 
     ``mappings`` of the answer have a number where the port asked for was 0.  If the table that
     ports are published in is given, it is asked for the owner of a port that is taken.
+
+    ``besides`` are addresses of the host whose ports of these numbers stay the caller's own: with
+    it, a mapping of any address is bound at each of the others.
     """
     answer = Reservation((), [])
     try:
         for mapping in mappings:
             try:
-                made = _bound(mapping, namespace)
+                made, *others = _bound_at(mapping, besides, namespace)
             except PortTaken as error:
                 owner = _owner(table, mapping, namespace) if table else ""
                 raise _taken(mapping, owner) from error
             answer.sockets.append(made)
-            answer.mappings += (_with_port(mapping, made.getsockname()[1]),)
+            answer.also += others
+            answer.mappings += (_with(mapping, host_port=made.getsockname()[1]),)
     except BaseException:
         answer.close()
         raise
@@ -168,6 +179,31 @@ def published(table: str, *, namespace: Namespace | None = None) -> tuple[PortMa
                 if error.errno != ENOENT:
                     raise _refusal(error.errno, f"list the ports of table {table}") from error
     return tuple(found)
+
+
+def _bound_at(
+    mapping: PortMapping, besides: Iterable[str] | None, namespace: Namespace | None
+) -> list[socket]:
+    """One socket for the port, or one for each address but some; never none."""
+    if besides is None or mapping.host_address not in ANY:
+        return [_bound(mapping, namespace)]
+    with settings.entered(namespace):
+        own = own_addresses()
+    own -= {model.packed_address(each)[0] for each in besides}
+    is_ipv6 = model.is_ipv6(mapping.host_address or mapping.address)
+    family = _socket.AF_INET6 if is_ipv6 else _socket.AF_INET
+    size, link_local = (16, b"\xfe\x80") if is_ipv6 else (4, b"\xa9\xfe")
+    made: list[socket] = []
+    try:
+        for each in sorted(own):
+            if len(each) == size and not each.startswith(link_local):
+                text = _socket.inet_ntop(family, each)
+                made.append(_bound(_with(mapping, host_address=text), namespace))
+    except BaseException:
+        for one in made:
+            one.close()
+        raise
+    return made or [_bound(mapping, namespace)]
 
 
 def _bound(mapping: PortMapping, namespace: Namespace | None) -> socket:
@@ -280,10 +316,10 @@ def _taken(mapping: PortMapping, owner: str) -> PortTaken:
     return PortTaken(mapping.host_address or any_, mapping.host_port, mapping.protocol, owner)
 
 
-def _with_port(mapping: PortMapping, port: int) -> PortMapping:
+def _with(mapping: PortMapping, *, host_address: str = "", host_port: int = 0) -> PortMapping:
     return PortMapping(
-        host_address=mapping.host_address,
-        host_port=port,
+        host_address=host_address or mapping.host_address,
+        host_port=host_port or mapping.host_port,
         protocol=mapping.protocol,
         address=mapping.address,
         port=mapping.port,

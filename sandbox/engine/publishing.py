@@ -20,7 +20,7 @@ import os
 
 from ..errors import Conflict, HostLacks, SandboxError, UsageError
 from ..record import Record
-from ..state import containers
+from ..state import containers, networks
 from ..state.document import read_bytes, remove_file, replace_bytes
 from .options import PortSpec
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 NAME = "ports"
 ANY4, ANY6 = "0.0.0.0", "::"
+RESOLVER_PORT = 53
 _ATTEMPTS = 16  # to find a port that is free in both families
 _PROTOCOLS: dict[str, Protocol] = {"tcp": "tcp", "udp": "udp", "sctp": "sctp"}
 
@@ -73,7 +74,8 @@ class Published:
     @property
     def fds(self) -> tuple[int, ...]:
         """The descriptors that keep the ports."""
-        sockets = (each.fileno() for each in self._reservation.sockets)
+        held = self._reservation
+        sockets = (each.fileno() for each in (*held.sockets, *held.also))
         return (*sockets, *([self._pipe] if self._pipe >= 0 else []))
 
     def settle(self) -> None:
@@ -249,8 +251,12 @@ def _reserve(
         number = attempt
         try:
             for mapping, is_relayed in _mappings(record.id, spec, ends):
-                one = ports.reserve((_with_port(mapping, number),), table=ends.table)
+                besides = _gateways(paths) if number == RESOLVER_PORT else None
+                one = ports.reserve(
+                    (_with_port(mapping, number),), table=ends.table, besides=besides
+                )
                 made.sockets += one.sockets
+                made.also += one.also
                 made.mappings += one.mappings
                 # One number for both families, also where it is picked.
                 number = one.mappings[0].host_port
@@ -263,12 +269,24 @@ def _reserve(
         except BaseException:
             made.close()
             raise
+        held.also += made.also
         for socket, pair in zip(made.sockets, both, strict=True):
             held.sockets.append(socket)
             held.mappings += (pair[0],)
             yield pair
         return
     raise HostLacks(f"no free port was found for port {spec.port}/{spec.protocol}")
+
+
+def _gateways(paths: Paths) -> list[str]:
+    """Where resolvers are, or will be: nobody else's port 53."""
+    found = []
+    for name in networks.names(paths):
+        try:
+            found += [each.gateway for each in networks.read(paths, name).subnets]
+        except SandboxError:
+            continue  # it is being removed
+    return found
 
 
 def _mappings(owner: str, spec: PortSpec, ends: Ends) -> list[tuple[PortMapping, bool]]:

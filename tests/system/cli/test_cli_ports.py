@@ -320,3 +320,20 @@ def test_a_monitor_that_is_killed_leaves_no_port(host: Host) -> None:
         time.sleep(0.05)
     host.did("start", "web")
     assert host.seen(host.outside, HOST4, 8080) == OUTSIDE4
+
+
+def test_port_53_is_published_and_the_networks_resolver_stays(host: Host) -> None:
+    """The resolver of a network listens on its gateway's port 53, and both orders failed."""
+    host.did("network", "create", "one")
+    host.run("before", "--network", "one")
+    host.run("web", "--network", "one", "-p", "53:53/udp", "-p", "53:53/tcp")
+    host.did("network", "create", "two")
+    host.run("after", "--network", "two")
+
+    inside = ("0.0.0.0", 53)
+    assert host.seen(host.outside, HOST4, 53, "udp", inside=inside) == OUTSIDE4
+    assert host.seen(host.outside, HOST4, 53, inside=inside) == OUTSIDE4
+    with host.serving("web", "0.0.0.0", 53, "udp"):
+        assert "web" in host.did("exec", "before", "nslookup", "web")
+    host.did("rm", "-f", "before", "web", "after")
+    host.did("network", "rm", "one", "two")
