@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import output, times
 from .containerview import has_label
+from .errors import Failure
 from .template import View
 
 TYPE_CHECKING = False
@@ -107,17 +108,34 @@ def select(engine: Engine, images: Iterable[Image], filters: dict[str, list[str]
     for text in filters.get("label", ()):
         found = [image for image in found if has_label(dict(image.config.labels), text)]
     for text in filters.get("dangling", ()):
-        wanted = text.lower() in ("true", "1", "t")
+        wanted = claim("dangling", text)
         found = [image for image in found if (not image.names) == wanted]
     for text in filters.get("before", ()):
-        created = engine.image(text).created
-        found = [image for image in found if image.created < created]
+        created = _created(engine.image(text))
+        found = [image for image in found if _created(image) < created]
     for text in filters.get("since", ()):
-        created = engine.image(text).created
-        found = [image for image in found if image.created > created]
+        created = _created(engine.image(text))
+        found = [image for image in found if _created(image) > created]
     for text in filters.get("until", ()):
-        found = [image for image in found if image.created <= text]
+        try:
+            moment = times.moment(text)
+        except ValueError:
+            raise Failure(f"invalid value for until: {text}") from None
+        found = [image for image in found if _created(image) < moment]
     return found
+
+
+def claim(name: str, text: str) -> bool:
+    """The value of a filter that is true or false, as Go reads it."""
+    if text in ("1", "t", "T", "true", "TRUE", "True"):
+        return True
+    if text in ("0", "f", "F", "false", "FALSE", "False"):
+        return False
+    raise Failure(f"invalid filter '{name}={text}'")
+
+
+def _created(image: Image) -> int:
+    return times.parse_timestamp(image.created)
 
 
 def glob(pattern: str, text: str) -> bool:

@@ -179,7 +179,11 @@ class Registry:
     def has_blob(self, digest: str) -> bool:
         """Whether the repository has it."""
         found = self._repeated(
-            "HEAD", self._url("blobs", digest), lambda answer: answer.status, also=(404,)
+            "HEAD",
+            self._url("blobs", digest),
+            lambda answer: answer.status,
+            what=f"blob {digest}",
+            also=(404,),
         )
         return found == 200
 

@@ -637,8 +637,11 @@ def _push_blob(
         return
     location = ""
     for source in sources:
-        registry.allow(source)
-        location = registry.mount(digest, source)
+        try:
+            registry.allow(source)
+            location = registry.mount(digest, source)
+        except NotNow:
+            continue  # it can be sent, which is tried as often as need be
         if not location:
             say(f"Mounted from {source}", size)
             return

@@ -496,7 +496,8 @@ class Web:
                 f"{self.settings.certificates[0]}/{origin.host_port}/ca.crt",
             )
         if isinstance(error, socket.gaierror):
-            return RegistryError(f"{about}: dial tcp: lookup {address}: no such host")
+            host = address.rpartition(":")[0]
+            return RegistryError(f"{about}: dial tcp: lookup {host}: no such host")
         if isinstance(error, (ssl.SSLError, ConnectionResetError)):
             reason = getattr(error, "reason", None) or str(error)
             return NotTls(

@@ -105,12 +105,35 @@ def cgroups(folder: str) -> Iterator[str]:
 
 
 def of_another_store(group: str, folder: str) -> bool:
-    """A living monitor of somebody else's is the parent of a process in it."""
-    try:
-        for pid in Path(group, "cgroup.procs").read_text().split():
-            parent = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[1]
-            if Path("/proc", parent, "comm").read_text().startswith("sandbox-mon"):
-                return not holds(parent, folder)
-    except OSError:
-        return False
+    """A living monitor of somebody else's is an ancestor of a process in the container's groups.
+
+    Its parent in the container's own group; but an init that makes groups, as systemd does,
+    moves everybody into groups below that one.
+    """
+    parts = group.split("/")
+    top = next(number for number, part in enumerate(parts) if "sandbox-" in part)
+    for path, _folders, _files in os.walk("/".join(parts[: top + 1])):
+        try:
+            pids = Path(path, "cgroup.procs").read_text().split()
+        except OSError:
+            continue
+        for pid in pids:
+            monitor = monitor_of(pid)
+            if monitor:
+                try:
+                    return not holds(monitor, folder)
+                except OSError:
+                    continue
     return False
+
+
+def monitor_of(pid: str) -> str:
+    """The nearest ancestor that is a monitor; empty if there is none."""
+    try:
+        while pid not in ("0", "1"):
+            pid = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[1]
+            if Path("/proc", pid, "comm").read_text().startswith("sandbox-mon"):
+                return pid
+    except OSError:
+        pass
+    return ""

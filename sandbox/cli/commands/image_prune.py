@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import output, pruning
 from ..containerview import parse_filters
+from ..imageview import claim
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ def run(call: Call) -> int:
     options = call.options
     filters = parse_filters(options.get("filter", ()), ("dangling", "label", "until"))
     wanted = pruning.Wanted(filters)
-    unused = bool(options.get("all")) or "false" in filters.get("dangling", ())
+    dangling = [claim("dangling", text) for text in filters.get("dangling", ())]
+    unused = bool(options.get("all")) or False in dangling
     what = (
         "all images without at least one container associated to them"
         if unused

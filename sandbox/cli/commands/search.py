@@ -5,6 +5,7 @@ from __future__ import annotations
 from .. import listing, output
 from ..containerview import parse_filters
 from ..errors import Failure
+from ..imageview import claim
 from ..template import View
 
 TYPE_CHECKING = False
@@ -42,8 +43,8 @@ class Wanted:
 
     def __init__(self, filters: dict[str, list[str]]) -> None:
         self._stars = max([_number(text) for text in filters.get("stars", ())], default=0)
-        self._official = [_claim("is-official", x) for x in filters.get("is-official", ())]
-        self._automated = [_claim("is-automated", x) for x in filters.get("is-automated", ())]
+        self._official = [claim("is-official", x) for x in filters.get("is-official", ())]
+        self._automated = [claim("is-automated", x) for x in filters.get("is-automated", ())]
 
     def passes(self, match: Match) -> bool:
         """Whether a repository passes them."""
@@ -58,12 +59,6 @@ def _number(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise Failure(f"invalid filter 'stars={text}'")
     return int(text)
-
-
-def _claim(name: str, text: str) -> bool:
-    if text.lower() not in ("true", "false", "1", "0"):
-        raise Failure(f"invalid filter '{name}={text}'")
-    return text.lower() in ("true", "1")
 
 
 class MatchView(View):

@@ -44,6 +44,31 @@ def test_a_prune_takes_images_without_a_name_alone(small: Store, tmp_path: Path)
     assert ran(small, "image", "prune", "-f") == "Total reclaimed space: 0B\n"
 
 
+def test_images_are_chosen_by_their_times_and_not_by_how_these_are_written(
+    store: Store, tmp_path: Path
+) -> None:
+    times = ("2024-01-02T03:04:05Z", "2024-01-02T03:04:05.5Z", "2024-01-02T05:04:06+02:00")
+    for number, created in enumerate(times):
+        parts = archives.small()
+        parts.changes, parts.name = {"created": created}, f"docker.io/library/at:{number}"
+        (tmp_path / "at.tar").write_bytes(parts.oci_archive())
+        ran(store, "load", "-i", str(tmp_path / "at.tar"))
+
+    def found(*filters: str) -> list[str]:
+        flags = [word for each in filters for word in ("-f", each)]
+        return sorted(ran(store, "images", "--format", "{{.Tag}}", *flags).split())
+
+    assert found("before=at:1") == ["0"]
+    assert found("since=at:1") == ["2"]
+    assert found("since=at:0", "before=at:2") == ["1"]
+    assert found("until=1h") == found("until=2024-01-03") == ["0", "1", "2"]
+    assert found("until=2024-01-01") == found("label=x") == []
+    assert found("label=a=b", "reference=a?:[12]", "dangling=false") == ["1", "2"]
+    for arguments in (("images",), ("image", "prune", "-f")):
+        done = store.program(*arguments, "--filter", "dangling=maybe")
+        assert (done.returncode, done.stderr) == (1, b"invalid filter 'dangling=maybe'\n")
+
+
 def test_a_prune_of_all_spares_what_a_container_uses(busybox: Store, tmp_path: Path) -> None:
     (tmp_path / "small.tar").write_bytes(archives.small().oci_archive())
     ran(busybox, "load", "-i", str(tmp_path / "small.tar"))
