@@ -247,9 +247,17 @@ def _rlimits(options: RunOptions) -> tuple[Rlimit, ...]:
 
 def _mounts(engine: Engine, options: RunOptions, root: Root, folder: str) -> tuple[Mount, ...]:
     bound = ("rbind", "rprivate")
+    named = folder
+    if options.network.startswith("container:"):
+        # Who has the links has the names, too.
+        named = engine.container(options.network.removeprefix("container:")).folder
     found = [
-        Mount(destination=f"/etc/{name}", type="bind", source=f"{folder}/{name}", options=bound)
-        for name in (etc.RESOLV_CONF, etc.HOSTNAME, etc.HOSTS)
+        Mount(destination=f"/etc/{name}", type="bind", source=f"{place}/{name}", options=bound)
+        for name, place in (
+            (etc.RESOLV_CONF, named),
+            (etc.HOSTNAME, folder),
+            (etc.HOSTS, named),
+        )
     ]
     if root.is_host:
         # The engine's own folders hold other containers: not for anybody's eyes.

@@ -177,6 +177,18 @@ def test_a_running_container_that_is_connected_is_found_and_finds(wired: Wired) 
     assert "bad address" in wired.refused("exec", "web", "wget", "-q", "-O", "-", "http://other/")
 
 
+def test_who_shares_a_containers_network_shares_its_names(wired: Wired) -> None:
+    wired.said("network", "create", "mynet")
+    serving(wired, "mynet", "web")
+    serving(wired, "mynet", "box", "--add-host", "db:192.0.2.7")
+
+    beside = ("run", "--rm", "--network", "container:box", "busybox")
+
+    assert wired.said(*beside, "wget", "-q", "-O", "-", "http://web/") == "i am web"
+    assert wired.said(*beside, "wget", "-q", "-O", "-", "http://box/") == "i am box"
+    assert "192.0.2.7\tdb" in wired.said(*beside, "cat", "/etc/hosts")
+
+
 def test_a_network_that_is_removed_takes_its_resolver_along(wired: Wired) -> None:
     wired.said("network", "create", "mynet")
     wired.said("run", "--rm", "--network", "mynet", "busybox", "true")
