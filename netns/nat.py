@@ -208,26 +208,48 @@ def allow_loopback(bridge: str) -> None:
     settings.write(f"ipv4/conf/{bridge}/route_localnet", "1")
 
 
-def pass_other_firewalls(bridge: str, own: str, *, namespace: Namespace | None = None) -> None:
-    """Let a bridge's packets through other tables whose forward chain drops what it does not know.
+def pass_other_firewalls(
+    bridge: str,
+    own: str,
+    *,
+    gateways: tuple[str, ...] = (),
+    forwards: bool = True,
+    namespace: Namespace | None = None,
+) -> None:
+    """Let a bridge's packets through other tables whose chains drop what they do not know.
 
-    A packet must pass every table; docker and others set the policy of iptables' FORWARD to drop.
-    The two rules stand first there and carry the table's and the bridge's name, so that
-    iptables shows whose they are and `leave_other_firewalls` finds them.
+    A packet must pass every table; docker and others set the policy of iptables' FORWARD to drop,
+    ufw that of INPUT, where the questions to a resolver on the gateways come by.  The rules stand
+    first there and carry the table's and the bridge's name, so that iptables shows whose they
+    are and `leave_other_firewalls` finds them.
     """
     label = _label(bridge, own)
     commands = []
-    for family, other, chain in _dropping(own, namespace):
+    for family, other, chain, hook in _dropping(own, namespace):
         there = commented_rules(family, other, chain, namespace=namespace)
         if any(comment == label for _, comment in there):
             continue
+        if hook == "input":
+            ways = _questions(bridge, family, gateways)
+        else:
+            ways = [f'{way} "{bridge}"' for way in ("iifname", "oifname") if forwards]
         commands += [
-            f'insert rule {family} {other} {chain} {way} "{bridge}" counter accept'
-            f' comment "{label}"'
-            for way in ("iifname", "oifname")
+            f'insert rule {family} {other} {chain} {way} counter accept comment "{label}"'
+            for way in ways
         ]
     if commands:
         run_text("\n".join(commands) + "\n", namespace=namespace)
+
+
+def _questions(bridge: str, family: str, gateways: tuple[str, ...]) -> list[str]:
+    """What a chain of this family sees of questions to a resolver, in words that iptables has."""
+    return [
+        f'iifname "{bridge}" {kind} daddr {gateway} {protocol} dport 53'
+        for gateway in gateways
+        for kind in ("ip6" if model.is_ipv6(gateway) else "ip",)
+        if family in ("inet", kind)
+        for protocol in ("udp", "tcp")
+    ]
 
 
 def leave_other_firewalls(bridge: str, own: str, *, namespace: Namespace | None = None) -> None:
@@ -236,7 +258,7 @@ def leave_other_firewalls(bridge: str, own: str, *, namespace: Namespace | None 
     commands = [
         f"delete rule {family} {other} {chain.name} handle {handle}"
         for family, other, chain, _ in base_chains(namespace=namespace)
-        if chain.hook == "forward" and other != own
+        if chain.hook in ("forward", "input") and other != own
         for handle, comment in commented_rules(family, other, chain.name, namespace=namespace)
         if comment == label
     ]
@@ -244,11 +266,11 @@ def leave_other_firewalls(bridge: str, own: str, *, namespace: Namespace | None 
         run_text("\n".join(commands) + "\n", namespace=namespace)
 
 
-def _dropping(own: str, namespace: Namespace | None) -> list[tuple[str, str, str]]:
+def _dropping(own: str, namespace: Namespace | None) -> list[tuple[str, str, str, str]]:
     return [
-        (family, other, chain.name)
+        (family, other, chain.name, chain.hook)
         for family, other, chain, policy in base_chains(namespace=namespace)
-        if chain.hook == "forward"
+        if chain.hook in ("forward", "input")
         and chain.type == "filter"
         and policy == "drop"
         and other != own

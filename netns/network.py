@@ -59,7 +59,12 @@ class Network:
                 with host.entered():
                     nat.allow_forwarding(ipv6=self._has(6))
                     nat.allow_loopback(config.bridge)
-                nat.pass_other_firewalls(config.bridge, config.table, namespace=host)
+            nat.pass_other_firewalls(
+                *(config.bridge, config.table),
+                gateways=tuple(subnet.gateway for subnet in config.subnets),
+                forwards=not config.internal,
+                namespace=host,
+            )
 
     def is_ready(self) -> bool:
         """Whether the bridge is up and the rules know it: a quick look, for before each use.

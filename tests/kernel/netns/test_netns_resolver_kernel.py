@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -567,6 +568,66 @@ def test_a_question_waits_for_a_resolver_that_is_still_starting(
             assert values(dns.message.from_wire(asking.recv(512))) == ["10.9.1.7"]
         finally:
             server.close()
+
+
+@requires.program("iptables")
+@pytest.mark.parametrize("internal", [False, True], ids=["open", "internal"])
+def test_a_firewall_that_lets_nobody_in_lets_questions_in(
+    fabric: Fabric, tmp_path: Path, internal: bool
+) -> None:
+    def iptables(program: str, *arguments: str) -> str:
+        with fabric.host.entered():
+            done = subprocess.run(
+                [program, *arguments], stdout=subprocess.PIPE, text=True, check=True
+            )
+        return done.stdout
+
+    for program in ("iptables", "ip6tables"):
+        iptables(program, "-P", "INPUT", "DROP")
+    network = fabric.network(ipv6=True, internal=internal)
+    network.ensure()
+    client = fabric.container(network)
+    folder = str(tmp_path / "endpoints")
+    names.write(folder, Named(owner="c1", addresses=("10.9.1.7",), names=("web",)))
+    bound = listening.bind((GATEWAY, GATEWAY6), namespace=fabric.host)
+    domain = Domain(
+        endpoints=folder,
+        subnets=("10.9.1.0/24", "fd00:1::/64"),
+        gateways=(GATEWAY, GATEWAY6),
+        leave_after_s=0.0,
+    )
+    over = threading.Event()
+    thread = threading.Thread(
+        target=resolver.serve,
+        args=(domain, [socket.socket(fileno=each.detach()) for each in bound], over.is_set),
+    )
+    thread.start()
+    try:
+        for tcp in (False, True):
+            assert values(ask(client, GATEWAY, "web", tcp=tcp)) == ["10.9.1.7"]
+        with fabric.host.entered():
+            other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with other:
+            other.settimeout(0.3)
+            other.bind((GATEWAY, 5353))
+            with client.entered():
+                asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            with asking:
+                asking.sendto(b"?", (GATEWAY, 5353))
+            with pytest.raises(TimeoutError):
+                other.recv(10)
+    finally:
+        over.set()
+        names.remove(folder, "c1")
+        thread.join(10)
+    shown = iptables("iptables", "-S", "INPUT")
+    assert f"-A INPUT -d {GATEWAY}/32 -i br1 -p udp -m udp --dport 53" in shown
+    assert shown.count("br1 ") == 2
+
+    network.remove()
+
+    for program in ("iptables", "ip6tables"):
+        assert "br1" not in iptables(program, "-S")
 
 
 def test_a_resolver_leaves_an_empty_network_only_if_it_may(
