@@ -194,6 +194,24 @@ class _Process:
     ) -> None:
         os.close(self._fd)
 
+    def place_in(self, path: str) -> str:
+        """Where in this v2 group a process may be: the group, or the first process's below it.
+
+        A group that has handed controllers down, as an init system does with its own, takes
+        no process any more.
+        """
+        try:
+            if not read_bytes(f"{path}/cgroup.subtree_control").strip():
+                return path
+            text = read_bytes("cgroup", dir_fd=self._fd).decode("utf-8", "surrogateescape")
+        except (FileNotFoundError, ProcessLookupError):
+            return path
+        for line in text.splitlines():
+            _above, is_below, below = line.partition(f"/{os.path.basename(path)}/")
+            if line.startswith("0::") and is_below:
+                return f"{path}/{below}"
+        return path
+
     def open_in_root(self, path: str) -> int | None:
         """A file of the tree that it sees, volumes and all."""
         return users.find_in_layers((f"/proc/self/fd/{self._fd}/root",), path)
@@ -220,7 +238,11 @@ def _plan(
         start_time=first.first.start_time,
         # The journal has the places where a group may be; where it is, there is a folder.
         groups=tuple(
-            Group(version=each.version, controllers=",".join(each.controllers), path=each.path)
+            Group(
+                version=each.version,
+                controllers=",".join(each.controllers),
+                path=each.path if each.version == 1 else first.place_in(each.path),
+            )
             for each in groups
             if os.path.isdir(each.path)
         ),

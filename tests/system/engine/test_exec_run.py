@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -101,3 +102,27 @@ def test_fifty_execs_leave_nothing_in_the_container(container: sandbox.Container
     lines = container.exec_run(["ps"]).text.splitlines()
 
     assert len(lines) == 3  # the head, the first process, ps itself
+
+
+def test_a_container_that_hands_controllers_down_is_entered_beside_its_first_process(
+    busybox: Store,
+) -> None:
+    """As an init system does: the container's own group takes no process any more (EBUSY)."""
+    if requires.layout() == "legacy":
+        requires.another_host("a v2 tree")
+    script = """
+        top=/sys/fs/cgroup/unified; [ -d $top ] || top=/sys/fs/cgroup
+        mkdir $top/first; echo $$ > $top/first/cgroup.procs
+        for each in $(cat $top/cgroup.controllers); do
+            echo +$each > $top/cgroup.subtree_control
+        done
+        echo ready; exec sleep 1000
+    """
+    busybox.program("run", "-d", "--name", "box", "--privileged", "busybox", "sh", "-c", script)
+    while b"ready" not in busybox.program("logs", "box").stdout:
+        time.sleep(0.01)
+
+    done = busybox.program("exec", "box", "cat", "/proc/1/cgroup", "/proc/self/cgroup")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(b"0::/first\n") == 2
