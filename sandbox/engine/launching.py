@@ -237,7 +237,7 @@ class Launching:
         if joining is None:
             return plan
         from ..native.plan import with_settings
-        from ..runtime.plan import endpoint_ops
+        from ..runtime.launch import endpoint_ops
 
         joined = joining.join()
         from .naming import prepare

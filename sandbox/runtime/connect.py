@@ -17,7 +17,7 @@ import os
 from ..errors import LaunchFailed
 from ..monitor import client, exitrecord
 from ..native.plan import encode, op
-from .plan import endpoint_ops
+from .launch import endpoint_ops
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,7 +10,10 @@ from ..record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Literal
+
+    from ..native.plan import Op
 
 
 class Disk(Record):
@@ -147,3 +150,18 @@ class LaunchSettings(Record):
     seccomp: Filter | None = None
     cgroup_view: bool = True
     capability_bound: int | None = None
+
+
+def endpoint_ops(endpoints: Iterable[Plumbing]) -> list[Op]:
+    """The settings that give a container its links; its plan has the operation "network"."""
+    # Not with what compiles plans: a start from a kept one does without.
+    from ..native.plan import ENDPOINT_IPV6, op
+
+    return [
+        op(
+            "endpoint",
+            *(each.link, each.name, each.bridge, ENDPOINT_IPV6 * each.ipv6),
+            *(each.make, each.plumb, each.settle),
+        )
+        for each in endpoints
+    ]

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from ..errors import HostLacks, UsageError
 from ..native.plan import (
-    ENDPOINT_IPV6,
     EXEC_INIT,
     LIFETIME_WITH_LAUNCHER,
     OVERLAY_HOST_ROOT,
@@ -30,14 +29,13 @@ from ..native.plan import (
 )
 from ..oci.spec import Capabilities, Mount
 from . import capabilities, devices, mounts, namespaces, rlimits, sysctl
+from .launch import endpoint_ops
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ..native.plan import Op
     from ..oci.spec import Linux, Process, Spec
-    from .launch import Filter, LaunchSettings, Plumbing, RootMount
+    from .launch import Filter, LaunchSettings, RootMount
 
 DEFAULT_UMASK = 0o022
 
@@ -142,18 +140,6 @@ def monitor_ops(linux: Linux, launch: LaunchSettings) -> list[Op]:
     if disk is not None:
         ops.append(op("disk", disk.path, disk.fstype, disk.options))
     return ops
-
-
-def endpoint_ops(endpoints: Iterable[Plumbing]) -> list[Op]:
-    """The settings that give a container its links; its plan has the operation "network"."""
-    return [
-        op(
-            "endpoint",
-            *(each.link, each.name, each.bridge, ENDPOINT_IPV6 * each.ipv6),
-            *(each.make, each.plumb, each.settle),
-        )
-        for each in endpoints
-    ]
 
 
 def process_ops(

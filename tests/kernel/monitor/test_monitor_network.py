@@ -32,8 +32,7 @@ from sandbox.native.plan import Op, op
 from sandbox.record import replace
 from sandbox.runtime import identity
 from sandbox.runtime.connect import connect_endpoint, set_endpoints
-from sandbox.runtime.launch import Plumbing
-from sandbox.runtime.plan import endpoint_ops
+from sandbox.runtime.launch import Plumbing, endpoint_ops
 
 pytestmark = [requires.root, requires.overlay, requires.program("busybox")]
 
