@@ -51,6 +51,9 @@ NETFILTER = Struct("=BBH")  # family, version, resource
 ATTRIBUTE = Struct("=HH")
 _NUMBER = Struct("=I")
 ERRNO = Struct("=i")
+_SHORT = Struct("=H")
+_SIOCGIFFLAGS, _SIOCGIFINDEX = 0x8913, 0x8933
+_NAME_SIZE, _REQUEST_SIZE = 16, 40  # of struct ifreq
 
 
 def plumbing(endpoint: Endpoint, bridge: str, index: int) -> tuple[bytes, bytes, bytes]:
@@ -235,6 +238,27 @@ def link_in_set(table: str, set_: str, link: str) -> bytes:
         + text(_NFTA_SET_ELEM_LIST_SET, set_)
         + nested(_NFTA_SET_ELEM_LIST_ELEMENTS, nested(_NFTA_LIST_ELEM, key)),
     )
+
+
+def index_if_up(name: str) -> int:
+    """The index of a link of the thread's namespace; 0 when it is not there, or not up.
+
+    By ioctl(2): a netlink question waits for the kernel's lock over all links of all namespaces,
+    which whoever removes one holds for some 30 ms.
+    """
+    import fcntl
+
+    asked = name.encode().ljust(_REQUEST_SIZE, b"\0")
+    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        flags = fcntl.ioctl(socket, _SIOCGIFFLAGS, asked)
+        index = fcntl.ioctl(socket, _SIOCGIFINDEX, asked)
+    except OSError:
+        return 0
+    finally:
+        socket.close()
+    is_up = _SHORT.unpack_from(flags, _NAME_SIZE)[0] & IFF_UP
+    return int(ERRNO.unpack_from(index, _NAME_SIZE)[0]) if is_up else 0
 
 
 class Wire:

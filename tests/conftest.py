@@ -26,6 +26,8 @@ LEAK_CHECKED = (HERE / "kernel", HERE / "system")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # The machine's own network stays as it is: what is about networks says so.
+    os.environ["SANDBOX_NETWORK"] = "none"
     config.addinivalue_line("markers", "requires(ability, ...): see tests/requires.py")
     # Under nohup(1) or as a shell's background job they are ignored here, and would be by every
     # program that a test starts; what is handled here is back at its default there.

@@ -41,6 +41,7 @@ STREAMS = ("stdin", "stdout", "stderr")
 def keywords(options: dict[str, Any]) -> dict[str, Any]:
     """The engine's keywords; raises `UsageError` for what cannot go together."""
     made = {name: value for name, value in options.items() if name not in OWN}
+    made.setdefault("network", default_network())
     if "env_file" in options:
         lines = [line for path in options["env_file"] for line in read_env_file(path)]
         made["env"] = [*lines, *made.get("env", ())]
@@ -59,6 +60,14 @@ def keywords(options: dict[str, Any]) -> dict[str, Any]:
     if options.get("detach") and options.get("attach"):
         raise UsageError("Conflicting options: -a and -d")
     return made
+
+
+def default_network() -> str:
+    """Where a container is when nobody says: SANDBOX_NETWORK, or docker's ``bridge``.
+
+    Who is not root cannot make one, and gets none.
+    """
+    return os.environ.get("SANDBOX_NETWORK") or ("none" if os.geteuid() else "bridge")
 
 
 def with_image(call: Call, image: str, act: Callable[[], T]) -> T:

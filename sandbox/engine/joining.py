@@ -301,11 +301,10 @@ def _index(record: NetworkRecord) -> int:
 
     bridge = record.bridge
     question = packed.link_in_set(record.table, "bridges", bridge)
+    index = packed.index_if_up(bridge)
+    if not index:
+        return 0
     try:
-        with packed.Wire() as wire:
-            if not wire.is_up(bridge):
-                return 0
-            index, _mtu = wire.look_up(bridge)
         with packed.Wire(protocol=packed.NETLINK_NETFILTER) as wire:
             wire.ask(bridge, f"look into table {record.table}", question)
     except (NetnsError, OSError):

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 import requires
 
+from netns import Namespace
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -63,6 +65,16 @@ OURS_BY_PACKAGE = {
 }
 OURS = {"cgroups", "sandbox"} | {
     f"{package}.{name}" for package, names in OURS_BY_PACKAGE.items() for name in names.split()
+}
+
+
+# What a start on a network loads beside that; the resolver's, where the network is not the default.
+ON_NETWORKS = {
+    "netns",
+    *(f"netns.{name}" for name in "errors ipam model names namespace netlink packed".split()),
+    *(f"netns.{name}" for name in "record resolvconf".split()),
+    *(f"sandbox.engine.{name}" for name in "hosts joining naming".split()),
+    "sandbox.state.networks",
 }
 
 
@@ -128,6 +140,23 @@ def test_a_run_like_an_earlier_one_loads_nothing_that_compiles(
     }
     compiling |= {f"sandbox.runtime.{name}" for name in ("plan", "mounts", "seccomp", "users")}
     assert sorted(loaded & compiling) == []
+
+
+@requires.root
+@requires.overlay
+@requires.program("nft")
+def test_a_run_on_the_bridge_loads_no_pyroute2_and_nothing_that_compiles(
+    busybox: Store, tmp_path: Path
+) -> None:
+    command = ("run", "--rm", "--network", "bridge", "busybox", "true")
+    with Namespace.create() as host, host.entered():
+        assert busybox.program(*command).returncode == 0
+
+        loaded = loaded_by(busybox, tmp_path, *command)
+
+    allowed = at_start() | CHEAP | OURS | ON_NETWORKS | {"sandbox.cli.commands.run"}
+    assert sorted(loaded - allowed) == []
+    assert not loaded & {"sandbox.runtime.plan", "sandbox.engine.specify", "sandbox.oci.spec"}
 
 
 def test_the_start_alone_loads_no_engine(store: Store, tmp_path: Path) -> None:

@@ -355,3 +355,16 @@ def test_containers_of_a_network_have_names_and_those_of_the_bridge_have_hosts(
     wired.said("rm", "-f", "plain")
     shown = wired.said("run", "--rm", "--network", "bridge", "busybox", "cat", "/etc/hosts")
     assert "plain" not in shown
+
+
+def test_default_network_is_the_bridge_or_what_the_environment_names(wired: Wired) -> None:
+    words = ("run", "--rm", "busybox", "ls", "/sys/class/net")
+
+    usual = wired.run(*words, SANDBOX_NETWORK="").stdout.decode().split()
+    none = wired.run(*words, SANDBOX_NETWORK="none").stdout.decode().split()
+    wired.said("network", "create", "mine")
+    mine = wired.run("run", "-d", "--name", "it", "busybox", "sleep", "60", SANDBOX_NETWORK="mine")
+
+    assert (usual, none) == (["eth0", "lo"], ["lo"])
+    assert mine.returncode == 0, mine.stderr.decode()
+    assert list(wired.inspected("inspect", "it")["NetworkSettings"]["Networks"]) == ["mine"]
