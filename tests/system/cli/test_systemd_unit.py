@@ -61,6 +61,7 @@ def test_what_is_to_run_is_back_after_a_reboot(busybox: Store, tmp_path: Path) -
 
     def within(*words: str) -> str:
         places = ("-e", f"SANDBOX_ROOT={STORE}", "-e", "SANDBOX_RUN=/run/sandbox")
+        places += ("-e", "SANDBOX_NETWORK=none")
         done = busybox.program("exec", *places, "machine", *words)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
