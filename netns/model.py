@@ -39,7 +39,9 @@ class Subnet(Record):
 class NetworkConfig(Record):
     """One bridge with its subnets; the names are the caller's, and recorded before they are used.
 
-    ``table`` is the nftables table, which all networks of one caller share.
+    ``table`` is the nftables table, which all networks of one caller share.  Empty, for
+    hosts without nftables, it makes an island: its endpoints reach each other and the host, and
+    nobody else.
     """
 
     bridge: str

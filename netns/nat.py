@@ -208,6 +208,25 @@ def allow_loopback(bridge: str) -> None:
     settings.write(f"ipv4/conf/{bridge}/route_localnet", "1")
 
 
+def forward_nothing(bridge: str) -> None:
+    """Forward no packet that comes by the bridge: all that can be done without rules.
+
+    Whoever makes the host forward (``net.ipv4.ip_forward``) undoes this, so it is looked at
+    before each use: `forwards_nothing`.
+    """
+    for path in _forwarding(bridge):
+        settings.write(path, "0", optional=True)
+
+
+def forwards_nothing(bridge: str) -> bool:
+    """Whether that is so; what is not there forwards nothing either."""
+    return all(settings.read(path) in ("0", "") for path in _forwarding(bridge))
+
+
+def _forwarding(bridge: str) -> tuple[str, str]:
+    return f"ipv4/conf/{bridge}/forwarding", f"ipv6/conf/{bridge}/forwarding"
+
+
 def pass_other_firewalls(
     bridge: str,
     own: str,

@@ -36,7 +36,8 @@ class Network:
         for subnet in config.subnets:
             ipam.checked_subnet(subnet)
         model.checked_link_name(config.bridge)
-        model.checked_table_name(config.table)
+        if config.table:
+            model.checked_table_name(config.table)
         self.config = config
         self._host = host
 
@@ -48,23 +49,28 @@ class Network:
         from netns.netlink import Netlink
 
         config = self.config
-        nftables.apply(nat.declaration(config), namespace=self._host)
+        if config.table:
+            nftables.apply(nat.declaration(config), namespace=self._host)
         with settings.in_namespace(self._host) as host, Netlink.open(host) as netlink:
             bridge.ensure(
                 *(netlink, host, config.bridge),
                 addresses=tuple(ipam.with_prefix(s, s.gateway) for s in config.subnets),
                 mtu=config.mtu,
             )
-            if not config.internal:
+            if not config.table:
+                with host.entered():
+                    nat.forward_nothing(config.bridge)
+            elif not config.internal:
                 with host.entered():
                     nat.allow_forwarding(ipv6=self._has(6))
                     nat.allow_loopback(config.bridge)
-            nat.pass_other_firewalls(
-                *(config.bridge, config.table),
-                gateways=tuple(subnet.gateway for subnet in config.subnets),
-                forwards=not config.internal,
-                namespace=host,
-            )
+            if config.table:
+                nat.pass_other_firewalls(
+                    *(config.bridge, config.table),
+                    gateways=tuple(subnet.gateway for subnet in config.subnets),
+                    forwards=not config.internal,
+                    namespace=host,
+                )
 
     def is_ready(self) -> bool:
         """Whether the bridge is up and the rules know it: a quick look, for before each use.
@@ -75,11 +81,13 @@ class Network:
         from netns import packed
 
         config = self.config
-        question = packed.link_in_set(config.table, "bridges", config.bridge)
         with settings.in_namespace(self._host) as host, host.entered():
             with packed.Wire(host.path) as wire:
                 if not wire.is_up(config.bridge):
                     return False
+            if not config.table:
+                return nat.forwards_nothing(config.bridge)
+            question = packed.link_in_set(config.table, "bridges", config.bridge)
             with packed.Wire(host.path, protocol=packed.NETLINK_NETFILTER) as wire:
                 try:
                     wire.ask(config.bridge, f"look into table {config.table}", question)
@@ -154,6 +162,8 @@ class Network:
 
         with Netlink.open(self._host) as netlink:
             bridge.remove(netlink, self.config.bridge)
+        if not self.config.table:
+            return
         nat.leave_other_firewalls(self.config.bridge, self.config.table, namespace=self._host)
         if nftables.exists(nat.table(self.config.table), namespace=self._host):
             nftables.apply(nat.withdrawal(self.config), namespace=self._host)

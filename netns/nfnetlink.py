@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_DUMP, _NLM_F_DUMP_INTR = 0x300, 0x10
 _BATCH_BEGIN, _BATCH_END = 16, 17
-_NFTABLES = 10
+_NFTABLES, _GETGEN = 10, 16
 _NETLINK_ROUTE, _RTM_GETADDR = 0, 22
 _SO_SNDBUFFORCE = 32
 _SMALL = 64 << 10  # what fits into any send buffer
@@ -185,6 +185,16 @@ def attributes(data: bytes, at: int = 0) -> Iterator[tuple[int, bytes]]:
 def body_attributes(body: bytes) -> dict[int, bytes]:
     """The attributes of a netfilter message's body, by their types."""
     return dict(attributes(body, packed.NETFILTER.size))
+
+
+def has_nftables() -> bool:
+    """Whether the kernel knows nftables, and lets the caller use it."""
+    try:
+        with Wire() as wire:
+            wire.ask(message(_NFTABLES << 8 | _GETGEN, 0, 0, b""))
+    except (RulesUnavailable, Refusal):
+        return False
+    return True
 
 
 def own_addresses() -> set[bytes]:

@@ -12,6 +12,7 @@ error of it names the word it did not take.  It costs some 3 ms.
 
 from __future__ import annotations
 
+from netns import settings
 from netns.errors import RulesRefused, RulesUnavailable
 from netns.record import Record
 
@@ -169,6 +170,25 @@ def commented_rules(
     return tuple((int(rule["handle"]), rule["comment"]) for rule in rules if "comment" in rule)
 
 
+def is_available(*, namespace: Namespace | None = None) -> bool:
+    """Whether this host has the program and its kernel the rules."""
+    import os
+
+    from netns import nfnetlink
+
+    folders = _path().split(":")
+    if not any(os.access(f"{folder}/{NFT}", os.X_OK) for folder in folders if folder):
+        return False
+    with settings.entered(namespace):
+        return nfnetlink.has_nftables()
+
+
+def _path() -> str:
+    import os
+
+    return f"{os.environ.get('PATH', '') or os.defpath}:/usr/sbin:/sbin"
+
+
 def run_text(commands: str, *, namespace: Namespace | None = None) -> None:
     """One transaction in nft's own words, for what `Change` has no word for."""
     _run(("-f", "-"), commands, namespace)
@@ -250,12 +270,10 @@ def _listed(arguments: tuple[str, ...], namespace: Namespace | None) -> list[dic
 
 
 def _run(arguments: tuple[str, ...], stdin: str, namespace: Namespace | None) -> str:
-    import os
     import subprocess
 
     argv = (NFT, *arguments)
-    environ = {"PATH": os.environ.get("PATH", "") or os.defpath, "LC_ALL": "C"}
-    environ["PATH"] += ":/usr/sbin:/sbin"
+    environ = {"PATH": _path(), "LC_ALL": "C"}
 
     def run() -> subprocess.CompletedProcess[str]:
         return subprocess.run(

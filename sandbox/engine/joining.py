@@ -143,7 +143,7 @@ def ready(paths: Paths, name: str) -> tuple[NetworkRecord, int, lock.Lock]:
             raise NetworkNotFound(name) from None
         try:
             record = networks.read(paths, name)
-            index = _index(record)
+            index = _index(paths, record)
             if index:
                 networks.prepare(paths, record.id)
                 return record, index, share
@@ -295,11 +295,11 @@ def give_back(paths: Paths, container_id: str, places: Iterable[Place]) -> None:
             _log(paths, "disconnect", container_id, network_id, name)
 
 
-def _index(record: NetworkRecord) -> int:
+def _index(paths: Paths, record: NetworkRecord) -> int:
     """The index of the network's bridge; 0 when it is not up, or the rules do not know it."""
     from netns import NetnsError, packed
 
-    bridge = record.bridge
+    bridge, index = record.bridge, 0
     question = packed.link_in_set(record.table, "bridges", bridge)
     index = packed.index_if_up(bridge)
     if not index:
@@ -308,6 +308,10 @@ def _index(record: NetworkRecord) -> int:
         with packed.Wire(protocol=packed.NETLINK_NETFILTER) as wire:
             wire.ask(bridge, f"look into table {record.table}", question)
     except (NetnsError, OSError):
+        from netns import nat
+
+        if index and networks.is_island(paths, record.id) and nat.forwards_nothing(bridge):
+            return index
         return 0  # making it says what is wrong
     return index
 

@@ -258,14 +258,18 @@ class Launching:
         options, config = self.options, self.root.config
         if not (options.publish or options.expose or config.exposed_ports):
             return
+        from ..state import networks
         from . import publishing  # most have no ports
 
         ends = None
         for each in joined:
             if not each.network.internal:
                 found = {":" in one: one.partition("/")[0] for one in each.addresses}
+                table = each.network.table
+                if networks.is_island(self.engine.paths, each.network.id):
+                    table = ""
                 ends = publishing.Ends(
-                    ipv4=found.get(False, ""), ipv6=found.get(True, ""), table=each.network.table
+                    ipv4=found.get(False, ""), ipv6=found.get(True, ""), table=table
                 )
                 break
         self._published = publishing.publish(self.engine.paths, self.record, options, config, ends)

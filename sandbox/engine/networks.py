@@ -373,12 +373,18 @@ def mentions(paths: Paths) -> set[str]:
 
 def ensure(paths: Paths, record: NetworkRecord) -> None:
     """Make bridge and rules, or mend them, by the one who holds the network's lock or its turn."""
-    from netns import NetnsError
+    from netns import NetnsError, nftables
     from netns.network import Network as Kernel
 
     networks.prepare(paths, record.id)
     try:
-        Kernel(config_of(record)).ensure()
+        if nftables.is_available():
+            Kernel(config_of(record)).ensure()
+            networks.mark_island(paths, record.id, is_island=False)
+        else:
+            # Without rules nothing is forwarded, and ports are relayed.
+            Kernel(config_of(record, is_island=True)).ensure()
+            networks.mark_island(paths, record.id, is_island=True)
         _plug_in(paths, record)
     except NetnsError as error:
         raise HostLacks(f"cannot make network {record.name}: {error}", hint=error.hint) from error
@@ -403,13 +409,13 @@ def _plug_in(paths: Paths, record: NetworkRecord) -> None:
                 continue  # it is about to be made, or has just ended
 
 
-def config_of(record: NetworkRecord) -> NetworkConfig:
-    """The network as `netns` takes it."""
+def config_of(record: NetworkRecord, *, is_island: bool = False) -> NetworkConfig:
+    """The network as `netns` takes it; an island has no rules."""
     from netns import NetworkConfig, Subnet
 
     return NetworkConfig(
         bridge=record.bridge,
-        table=record.table,
+        table="" if is_island else record.table,
         subnets=tuple(
             Subnet(cidr=each.cidr, gateway=each.gateway, range=each.ip_range)
             for each in record.subnets
@@ -458,7 +464,8 @@ def _discard(paths: Paths, record: NetworkRecord) -> None:
 
     stop(paths.live_network(record.id))
     try:
-        Kernel(config_of(record)).remove()
+        is_island = networks.is_island(paths, record.id)
+        Kernel(config_of(record, is_island=is_island)).remove()
     except NetnsError as error:
         raise HostLacks(f"cannot remove network {record.name}: {error}", hint=error.hint) from error
     trash = f"{sweep.TRASH}{os.urandom(16).hex()}"

@@ -60,7 +60,7 @@ class Ends(Record):
 
     ipv4: str
     ipv6: str
-    table: str
+    table: str  # of the rules; empty where there are none, and all is relayed
 
 
 class Published:
@@ -252,6 +252,8 @@ def _reserve(
         try:
             for mapping, is_relayed in _mappings(record.id, spec, ends):
                 besides = _gateways(paths) if number == RESOLVER_PORT else None
+                if is_relayed and spec.protocol == "sctp":
+                    raise HostLacks(f"port {spec.port}/sctp cannot be relayed, only tcp and udp")
                 one = ports.reserve(
                     (_with_port(mapping, number),), table=ends.table, besides=besides
                 )

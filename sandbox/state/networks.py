@@ -5,6 +5,7 @@
       lock           shared by whoever joins a container to it, held by who mends or removes it
     <run>/networks/<id>/
       leases         which container has which address
+      island         is there if the host had no nftables: nothing is forwarded
       endpoints/<container id>   a file for each container on it, in flat text
 
 A network is made in the staging folder and renamed into place, so of several makers of one
@@ -172,6 +173,23 @@ def find(paths: Paths, text: str) -> NetworkRecord:
 def leases_path(paths: Paths, network_id: str) -> str:
     """The file of the network's leases."""
     return f"{paths.live_network(network_id)}/leases"
+
+
+def is_island(paths: Paths, network_id: str) -> bool:
+    """Whether the network is without rules, for this host had no nftables when it was made."""
+    return os.path.exists(_island(paths, network_id))
+
+
+def mark_island(paths: Paths, network_id: str, *, is_island: bool) -> None:
+    """Say whether it is."""
+    if is_island:
+        replace_bytes(_island(paths, network_id), b"")
+    else:
+        remove_file(_island(paths, network_id))
+
+
+def _island(paths: Paths, network_id: str) -> str:
+    return f"{paths.live_network(network_id)}/island"
 
 
 def prepare(paths: Paths, network_id: str) -> None:

@@ -277,3 +277,49 @@ def test_a_host_without_nft_says_what_to_install(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(netns.RulesUnavailable) as caught:
         nftables.run_text("")
     assert "nftables" in caught.value.hint
+
+
+def test_without_rules_a_network_is_an_island(
+    fabric: Fabric, outside: Namespace, serve: Serve
+) -> None:
+    fabric.network()  # so that the host forwards
+    configs = [
+        netns.NetworkConfig(
+            bridge=f"plain{number}",
+            table="",
+            subnets=(netns.Subnet(cidr=f"10.8.{number}.0/24", gateway=f"10.8.{number}.1"),),
+        )
+        for number in (1, 2)
+    ]
+    ends = []
+    for number, config in enumerate(configs, 1):
+        network = netns.Network(config, host=fabric.host)
+        network.ensure()
+        assert network.is_ready()
+        for last in (2, 3):
+            ends.append(fabric.new())
+            endpoint = netns.Endpoint(
+                link=f"pl{number}{last}", addresses=(f"10.8.{number}.{last}/24",)
+            )
+            network.attach(endpoint, ends[-1])
+    one, neighbour, stranger, _ = ends
+    server = serve(one, "10.8.1.2", 80)
+
+    assert call(neighbour, server, "10.8.1.2", 80) == "10.8.1.3"
+    assert call(fabric.host, server, "10.8.1.2", 80) == "10.8.1.1"
+    assert is_silent(stranger, "10.8.1.2", 80)
+    serve(outside, OUTSIDE4, 80)
+    assert is_silent(one, OUTSIDE4, 80)
+    with fabric.host.entered():
+        settings.write("ipv4/conf/plain1/forwarding", "1")
+    assert not netns.Network(configs[0], host=fabric.host).is_ready()
+    netns.Network(configs[0], host=fabric.host).remove()
+    with Netlink.open(fabric.host) as netlink:
+        assert not netlink.has_link("plain1")
+
+
+def test_nftables_is_looked_for(host: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert nftables.is_available(namespace=host)
+
+    monkeypatch.setattr(nftables, "NFT", "no-such-program")
+    assert not nftables.is_available(namespace=host)

@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requires
-from kit.nethosts import HOST4, HOST6, OUTSIDE4, OUTSIDE6, TIMEOUT_S, Server, call, family_of
+from conftest import program_path
+from kit.nethosts import (
+    HOST4,
+    HOST6,
+    OUTSIDE4,
+    OUTSIDE6,
+    TIMEOUT_S,
+    Server,
+    call,
+    family_of,
+    is_silent,
+)
 
 from netns import Namespace, Netlink, nftables, settings
 
@@ -34,13 +45,21 @@ class Host:
     store: Store
     here: Namespace
     outside: Namespace
+    has_nftables: bool = True
 
     def program(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        hidden = 'for n in /usr/sbin/nft /sbin/nft; do mount -B /dev/null $n; done; exec "$@"'
+        before = () if self.has_nftables else ("unshare", "--mount", "sh", "-c", hidden, "sh")
         with self.here.entered():
-            done = self.store.program(*arguments)
-        return subprocess.CompletedProcess(
-            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
-        )
+            return subprocess.run(
+                [*before, program_path(), *arguments],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                env=self.store.environ,
+                check=False,
+            )
 
     def did(self, *arguments: str) -> str:
         done = self.program(*arguments)
@@ -51,14 +70,17 @@ class Host:
         options = options if "--network" in options else ("--network", "bridge", *options)
         return self.did("run", "-d", "--name", name, *options, "busybox", *command).strip()
 
+    def inside(self, name: str) -> Namespace:
+        """The network of a container."""
+        return Namespace.of_process(int(self.did("inspect", "-f", "{{.State.Pid}}", name)))
+
     @contextmanager
     def serving(
         self, name: str, address: str, port: int, protocol: str = "tcp"
     ) -> Iterator[Server]:
         """A server in a container, made by the test: it says whom it sees."""
-        pid = int(self.did("inspect", "-f", "{{.State.Pid}}", name))
         kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-        with Namespace.of_process(pid) as inside, inside.entered():
+        with self.inside(name) as inside, inside.entered():
             made = socket.socket(family_of(address), kind)
         with made:
             made.settimeout(TIMEOUT_S)
@@ -138,8 +160,7 @@ def test_tcp_and_udp_are_reached_from_everywhere_and_clients_are_seen(host: Host
         assert host.seen(host.outside, HOST4, port, protocol, inside=inside) == OUTSIDE4
         host.seen(host.here, "127.0.0.1", port, protocol, inside=inside)
         host.seen(host.here, HOST4, port, protocol, inside=inside)
-        pid = int(host.did("inspect", "-f", "{{.State.Pid}}", "other"))
-        with Namespace.of_process(pid) as other:
+        with host.inside("other") as other:
             host.seen(other, HOST4, port, protocol, inside=inside)
     assert host.did("port", "web") == "53/udp -> 0.0.0.0:5353\n80/tcp -> 0.0.0.0:8080\n"
 
@@ -337,3 +358,34 @@ def test_port_53_is_published_and_the_networks_resolver_stays(host: Host) -> Non
         assert "web" in host.did("exec", "before", "nslookup", "web")
     host.did("rm", "-f", "before", "web", "after")
     host.did("network", "rm", "one", "two")
+
+
+def test_without_nftables_ports_are_relayed_and_networks_are_islands(host: Host) -> None:
+    nftables.run_text("flush ruleset\n", namespace=host.here)
+    host.has_nftables = False
+    host.did("network", "create", "one")
+    host.run("web", "--network", "one", "-p", "8080:80", "-p", "5353:53/udp")
+    host.run("other", "--network", "one")
+    host.run("far")
+
+    # The client is seen as the host: that is the price.
+    assert host.seen(host.outside, HOST4, 8080).endswith(".1")
+    assert host.seen(host.outside, HOST4, 5353, "udp", inside=("0.0.0.0", 53)).endswith(".1")
+    assert host.seen(host.here, "127.0.0.1", 8080).endswith(".1")
+    address = host.did(
+        "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", "web"
+    ).strip()
+    with host.inside("other") as other, host.inside("far") as far:
+        assert host.seen(other, address, 80)
+        with host.serving("web", "0.0.0.0", 80):
+            assert is_silent(far, address, 80)
+        assert is_silent(far, OUTSIDE4, 80)
+    assert "0.0.0.0:8080->80/tcp" in host.did("ps")
+    host.did("rm", "-f", "web", "other", "far")
+    assert refused(host.here, "127.0.0.1", 8080)
+    host.did("network", "rm", "one")
+
+    # When there are rules again, the network is made anew with them.
+    host.has_nftables = True
+    host.run("web", "-p", "8080:80")
+    host.did("rm", "-f", "web")
