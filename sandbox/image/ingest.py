@@ -14,7 +14,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from threading import Event, Thread
 
 from .. import jsontext
 from ..errors import DamagedArchive, DigestMismatch, ImageNotFound, StoreError
@@ -29,8 +31,9 @@ from ..oci.descriptor import Descriptor
 from ..oci.manifest import Manifest
 from ..paths import Paths
 from ..record import Record, replace
+from .flow import together
 from .implied import settle_implied
-from .staging import Staging, Turn, full_store
+from .staging import Staging, Turn, full_store, spread
 from .store import (
     VERSION,
     Image,
@@ -46,7 +49,7 @@ from .streams import MAGIC_LENGTH, compression
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Protocol
 
     from ..jsontext import Json
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
 
 
 THREADS = 2
+WRITE_BACK_INTERVAL_S = 0.15
 
 
 class LayerInput(Record):
@@ -114,6 +118,7 @@ def ingest(
     else:
         turn = os.urandom(32).hex()
     store.make_folders()
+    spread(store.paths.staging)
     store.sweep_staging()  # a dead one's half image may be the space that is missing
     with full_store(store.paths.root):
         try:
@@ -199,22 +204,14 @@ class _Ingest:
     ) -> tuple[_Staged, ...]:
         # Copy and unpack what the store does not have, all of it verified.  A DiffID that
         # nobody stated is empty.
-        with ThreadPoolExecutor(self._threads) as pool:
-            # From the first one on: an interruption finds them at work.
-            try:
-                waiting = [
-                    pool.submit(self._stage, number, layer, diff_id, chain)
-                    for number, (layer, diff_id, chain) in enumerate(
-                        zip(layers, diff_ids, _chain_ids(diff_ids), strict=True)
-                    )
-                ]
-                staged = tuple([work.result() for work in waiting])
-            except BaseException:
-                self._is_cancelled = True
-                if self._cancel is not None:
-                    self._cancel()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        jobs = [
+            partial(self._stage, number, layer, diff_id, chain)
+            for number, (layer, diff_id, chain) in enumerate(
+                zip(layers, diff_ids, _chain_ids(diff_ids), strict=True)
+            )
+        ]
+        with _written_back(self.staging.path):
+            staged = together(jobs, threads=self._threads, stop=self._stop)
         staged = _chained(staged)
         settle_implied(
             [
@@ -228,6 +225,11 @@ class _Ingest:
             ]
         )
         return staged
+
+    def _stop(self) -> None:
+        self._is_cancelled = True
+        if self._cancel is not None:
+            self._cancel()
 
     def _stage(self, number: int, given: LayerInput, diff_id: str, chain: str) -> _Staged:
         known = _known_layer(self.store, chain, diff_id) if chain else None
@@ -516,6 +518,27 @@ def _rename_unless_there(folder: str, target: str) -> None:
         # Another image brought the same layer meanwhile; ours goes with the staging folder.
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
+
+
+@contextmanager
+def _written_back(path: str) -> Iterator[None]:
+    # What is unpacked goes to the disk while the rest is, not all of it at the end.
+    over = Event()
+
+    def write_back() -> None:
+        while not over.wait(WRITE_BACK_INTERVAL_S):
+            try:
+                _sync_file_system(path)
+            except OSError:
+                return  # the sync before the commit says it
+
+    thread = Thread(target=write_back, name="write back")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _sync_file_system(path: str) -> None:

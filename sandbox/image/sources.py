@@ -12,12 +12,13 @@ import stat
 from contextlib import contextmanager
 
 from ..errors import DamagedArchive, UnsafeArchive
+from .flow import flowing
 from .streams import CHUNK, write_all
 from .tarmembers import UNEXPECTED_EOF, Member, inside, members
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Protocol, Self
 
     from .tarmembers import Stream
@@ -73,31 +74,39 @@ class Part:
 
     def copy_to(self, fd: int) -> None:
         """Append all of it to a file, in the kernel where that can be done."""
+        self._copy(fd, self.size, lambda _count: None)
+
+    def _copy(self, fd: int, most: int, copied: Callable[[int], None]) -> None:
         at = 0
         share = True
         while at < self.size:
-            want = self.size - at
+            want = min(self.size - at, most)
             if share:
                 # Shares the blocks on file systems that can.
                 try:
-                    copied = os.copy_file_range(self._fd, fd, want, self._start + at)
+                    count = os.copy_file_range(self._fd, fd, want, self._start + at)
                 except OSError as error:
                     if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM):
                         raise
                     share = False
                     continue
             else:
-                copied = os.sendfile(fd, self._fd, self._start + at, min(want, 64 << 20))
-            if not copied:
+                count = os.sendfile(fd, self._fd, self._start + at, min(want, 64 << 20))
+            if not count:
                 raise DamagedArchive(UNEXPECTED_EOF)
-            at += copied
+            at += count
+            copied(count)
 
     @contextmanager
     def kept_in(self, fd: int) -> Iterator[int]:
         """Keep all of it in a file, and give a descriptor from which it can be read meanwhile."""
-        self.copy_to(fd)
-        os.lseek(fd, 0, os.SEEK_SET)
-        yield fd
+        if self.size <= CHUNK:
+            self.copy_to(fd)
+            os.lseek(fd, 0, os.SEEK_SET)
+            yield fd
+            return
+        with flowing(fd, lambda copied: self._copy(fd, CHUNK, copied), lambda: None) as read:
+            yield read
 
 
 class TarSource:

@@ -13,13 +13,11 @@ Out of scope: names on the command line, terminals.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 
 from ..errors import (
     AccessDenied,
@@ -41,6 +39,7 @@ from ..oci.manifest import Manifest
 from ..oci.reference import Reference
 from ..record import Record, replace
 from .credentials import Keyring, Login, Realms
+from .flow import NobodyReads, flowing, together
 from .ingest import LayerInput, ingest
 from .layout import candidates, choose, host_platform
 from .registry import Registry, is_too_long
@@ -64,7 +63,6 @@ MAX_DEPTH = 4
 MAX_MOUNTS = 3
 MIN_RATE = 100  # bytes a second
 _CHUNK = 1 << 18
-_PIPE_BYTES = 1 << 20
 _LAYER_TYPES = (
     descriptors.OCI_LAYER,
     "application/vnd.oci.image.layer.nondistributable.v1.tar",
@@ -414,43 +412,16 @@ class _RemotePart(Part):
     @contextmanager
     def kept_in(self, fd: int) -> Iterator[int]:
         """Keep it in a file, and give the end of a pipe through which it comes meanwhile."""
-        read, write = os.pipe()
-        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        failures: list[BaseException] = []
 
-        def pass_on(part: bytes | memoryview) -> None:
-            write_all(fd, part)
-            try:
-                write_all(write, part)
-            except BrokenPipeError:
-                raise _NobodyReads from None
+        def feed(kept: Callable[[int], None]) -> None:
+            def keep(part: bytes | memoryview) -> None:
+                write_all(fd, part)
+                kept(len(part))
 
-        def feed() -> None:
-            try:
-                self._flow(pass_on)
-            except _NobodyReads:
-                pass  # the unpacker has failed, and says why
-            except BaseException as error:
-                failures.append(error)
-            finally:
-                os.close(write)
+            self._flow(keep)
 
-        feeder = Thread(target=feed, name="download")
-        feeder.start()
-        try:
+        with flowing(fd, feed, self.leave) as read:
             yield read
-        except BaseException as error:
-            self.leave()
-            os.close(read)
-            feeder.join()
-            if failures:
-                # What the unpacker complains of is only the end of the stream.
-                raise failures[0] from error
-            raise
-        os.close(read)
-        feeder.join()
-        if failures:
-            raise failures[0]
 
     def leave(self) -> None:
         """Let nobody wait for more of it."""
@@ -471,13 +442,13 @@ class _RemotePart(Part):
         """Read into the buffer, over as many connections as it takes."""
         while True:
             if self._left.is_set():
-                raise _NobodyReads
+                raise NobodyReads
             try:
                 if self._answer is None:
                     self._answer = self._opened()
                     # Who left before that had nothing to cut.
                     if self._left.is_set():
-                        raise _NobodyReads
+                        raise NobodyReads
                 want = min(len(self._buffer), self.size - self._at)
                 count = self._answer.read_into(self._buffer[:want])
                 if not count:
@@ -550,10 +521,6 @@ class _RemotePart(Part):
             raise DamagedArchive(f"layer {self.name} is longer than {self.size} bytes")
 
 
-class _NobodyReads(Exception):
-    """The other end of the pipe is closed: nobody sees this one."""
-
-
 # -- push
 
 
@@ -577,15 +544,7 @@ def push(
             partial(_push_layer, store, registry, layer, sources.get(layer.digest, ()), report)
             for layer in {layer.digest: layer for layer in image.layer_records}.values()
         ]
-        with ThreadPoolExecutor(PUSH_THREADS) as pool:
-            # From the first one on: an interruption finds them at work.
-            try:
-                for done in [pool.submit(each) for each in work]:
-                    done.result()
-            except BaseException:
-                registry.cut()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        together(work, threads=PUSH_THREADS, stop=registry.cut)
         _push_blob(store, registry, image.id, image.config_size, (), _quiet)
         content = store.read_blob(image.manifest_digest, limit=manifests.MAX_BYTES)
         digests.verify(content, image.manifest_digest, what=f"manifest of {name.familiar}")

@@ -1,11 +1,12 @@
 /* A compressed stream, read and inflated in a thread of its own.
  *
  * May assume: one consumer thread, which calls everything declared in inflate.h; a descriptor that
- * nobody else reads; input that may be hostile in every byte.  The producer thread reads, hashes
- * the compressed bytes, inflates, and checks the bounds; the consumer hashes the inflated bytes as
- * it meets them, which splits the work in two halves of about the same size.  Between them is a
- * ring of SLOTS buffers under one mutex.  Memory is fixed: the ring, one input buffer, and what the
- * inflater needs (zstd: at most its 128 MiB window, larger ones are refused by the library).
+ * nobody else reads; input that may be hostile in every byte.  The producer thread reads, inflates,
+ * hashes what comes in and what comes out, and checks the bounds; that is about as much work as
+ * making the files is for the consumer.  Between them is a ring of SLOTS buffers under one mutex,
+ * long enough to even out stretches of small files and of large ones.  Memory is fixed: the ring,
+ * one input buffer, and what the inflater needs (zstd: at most its 128 MiB window, larger ones are
+ * refused by the library).
  */
 #include "inflate.h"
 
@@ -20,7 +21,7 @@
 #include <unistd.h>
 #include <zstd.h>
 
-#define SLOTS 4
+#define SLOTS 16
 #define SLOT_BYTES (256u << 10)
 #define INPUT_BYTES (256u << 10)
 #define CANCEL_POLL_MS 100
@@ -43,7 +44,7 @@ struct stream {
     bool between_members;
     bool only_waste_left;
     uint64_t size, plain_size;
-    EVP_MD_CTX *digest;
+    EVP_MD_CTX *digest, *plain_digest; /* the consumer's once all is over */
     struct inflate_state *gzip;
     ZSTD_DCtx *zstd;
     struct fault producer_fault;
@@ -60,7 +61,6 @@ struct stream {
     bool has_thread;
     bool has_window;
     size_t window_at;
-    EVP_MD_CTX *plain_digest;
 };
 
 static bool is_cancelled(struct stream *s)
@@ -109,7 +109,7 @@ static ssize_t read_some(struct stream *s, uint8_t *into, size_t room)
         if (s->options.expected_size >= 0 && s->size > (uint64_t)s->options.expected_size)
             return fault_damaged(fault, "longer than the %lld bytes it should have",
                                  (long long)s->options.expected_size);
-        /* What is not compressed is hashed once, by the consumer. */
+        /* What is not compressed is hashed once, as what comes out. */
         if (s->options.compression != COMPRESSION_NONE &&
             !EVP_DigestUpdate(s->digest, into, (size_t)n))
             return fault_system(fault, "EVP_DigestUpdate", EIO);
@@ -356,6 +356,8 @@ static int fill(struct stream *s, struct slot *slot)
     error = check_bounds(s);
     if (error)
         return error;
+    if (!EVP_DigestUpdate(s->plain_digest, slot->data, slot->size))
+        return fault_system(&s->producer_fault, "EVP_DigestUpdate", EIO);
     if (slot->size < SLOT_BYTES && s->options.expected_size >= 0 &&
         s->size != (uint64_t)s->options.expected_size)
         return fault_damaged(&s->producer_fault, "unexpected EOF: %llu bytes instead of %lld",
@@ -483,8 +485,6 @@ int stream_window(struct stream *s, const uint8_t **data, size_t *size)
             return -s->producer_fault.error;
         }
         s->window_at = 0;
-        if (!EVP_DigestUpdate(s->plain_digest, slot->data, slot->size))
-            return fault_system(s->fault, "EVP_DigestUpdate", EIO);
     }
     *data = slot->data + s->window_at;
     *size = slot->size - s->window_at;

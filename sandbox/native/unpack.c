@@ -418,6 +418,23 @@ static int write_sparse(struct unpack *u, int fd)
     return 0;
 }
 
+/* Mode and owner of a new file.  Most have what they get by being made. */
+static int settle_file(struct unpack *u, int fd)
+{
+    const struct tar_entry *entry = u->entry;
+    struct stat st;
+
+    if (is_copy(u) || is_rootless(u) || u->options->flags & UNPACK_OWNED ||
+        u->options->uid_count > 0 || entry->xattr_count > 0)
+        return set_metadata(u, fd, entry->mode);
+    if (fstat(fd, &st))
+        return fault_system(u->fault, "fstat", errno);
+    if (st.st_uid == entry->uid && st.st_gid == entry->gid &&
+        (st.st_mode & 07777) == mode_for(u, entry->mode))
+        return 0;
+    return set_metadata(u, fd, entry->mode);
+}
+
 static int make_file(struct unpack *u, const char *name)
 {
     const struct tar_entry *entry = u->entry;
@@ -425,6 +442,8 @@ static int make_file(struct unpack *u, const char *name)
     struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
                                 {.tv_sec = entry->mtime, .tv_nsec = entry->mtime_ns}};
     uint64_t room = u->options->stream.max_bytes - u->result->content_bytes;
+    /* Nobody gets at a layer that is being unpacked; in somebody's tree it is for its owner. */
+    const mode_t made_as = is_copy(u) ? 0600 : entry->mode & 0777;
     bool was_whiteout;
     int fd, error;
 
@@ -432,18 +451,18 @@ static int make_file(struct unpack *u, const char *name)
         return fault_unsafe(u->fault, "more than %llu bytes of content",
                             (unsigned long long)u->options->stream.max_bytes);
     u->result->content_bytes += entry->size;
-    fd = openat(u->parent, name, flags, 0600);
+    fd = openat(u->parent, name, flags, made_as);
     if (fd < 0 && errno == EEXIST) {
         error = clear_place(u, u->parent, name, &was_whiteout);
         if (error)
             return error;
-        fd = openat(u->parent, name, flags, 0600);
+        fd = openat(u->parent, name, flags, made_as);
     }
     if (fd < 0)
         return fault_system(u->fault, "openat", errno);
     error = entry->is_sparse ? write_sparse(u, fd) : write_content(u, fd);
     if (!error)
-        error = set_metadata(u, fd, entry->mode);
+        error = settle_file(u, fd);
     if (!error && futimens(fd, times))
         error = fault_system(u->fault, "futimens", errno);
     if (close(fd) && !error)
