@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -90,3 +91,20 @@ def test_the_tree_is_the_one_tar_unpacks(
     assert trees.differences(found, expected) == []
     assert len(image.layers) == 3
     assert len(expected) > 9_000
+
+
+@requires.program("skopeo", "umoci")
+def test_the_tree_is_the_one_umoci_unpacks(
+    debian_archive: Path, loaded: Store, tmp_path: Path
+) -> None:
+    layout = f"{tmp_path}/layout:test"
+    copied = ("skopeo", "copy", "-q", f"oci-archive:{debian_archive}", f"oci:{layout}")
+    subprocess.run(copied, check=True)
+    unpacked = ("umoci", "unpack", "--image", layout, tmp_path / "bundle")
+    subprocess.run(unpacked, check=True, capture_output=True)
+    expected = debian.picture(tmp_path / "bundle" / "rootfs")
+
+    image = sandbox.Engine().store.resolve(debian.NAME)
+    found = debian.overlaid(tuple(reversed(image.layers)), tmp_path / "mount")
+
+    assert trees.differences(found, expected) == []
