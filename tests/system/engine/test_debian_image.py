@@ -93,7 +93,8 @@ def test_the_tree_is_the_one_tar_unpacks(
     assert len(expected) > 9_000
 
 
-@requires.program("skopeo", "umoci")
+@requires.program("skopeo")
+@requires.program("umoci")
 def test_the_tree_is_the_one_umoci_unpacks(
     debian_archive: Path, loaded: Store, tmp_path: Path
 ) -> None:
