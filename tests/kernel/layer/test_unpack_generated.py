@@ -28,7 +28,13 @@ from kit.layermodel import (
 from sandbox.errors import UnsafeArchive
 from sandbox.layer.unpack import unpack_layer
 
-pytestmark = [requires.root, requires.device_nodes, requires.xattrs, pytest.mark.slow]
+pytestmark = [
+    requires.root,
+    requires.device_nodes,
+    requires.xattrs,
+    pytest.mark.slow,
+    pytest.mark.timeout(3600),  # for as many examples as anybody asks for
+]
 
 ORDINARY = [b"a", b"b", b"c", b"usr", "ü".encode(), b"\xff"]
 ODD = [b"..", b".", b"", b".wh.a", b".wh.b", b".wh..wh..opq", b".wh..wh.plnk", b".wh.", b"x" * 256]
