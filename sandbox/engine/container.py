@@ -737,6 +737,7 @@ class Attachment:
                     entry = journal.read(paths, container.id)
                     if entry is not None:
                         journal.give_back(paths, container.id, entry)
+                sweep.log_unmounts(paths, container._record)
                 journal.close(paths, container.id)
                 journal.clear_live(paths, container.id)
             else:

@@ -27,7 +27,7 @@ from ..record import Record
 from ..runtime.launch import Disk, ExitCommand, Group, LaunchSettings, Log, Restart, RootMount
 from ..state import events, lock
 from ..state.document import remove_file
-from . import disk, etc, journal
+from . import disk, etc, journal, sweep
 from .container import has_networks
 from .options import restart_policy
 from .result import Enforced
@@ -195,6 +195,10 @@ class Launching:
             remove_file(f"{self.folder}/exit")
             if stdio is not None:
                 events.of_container(engine.paths, self.record, "attach")
+            if self.options.has_volumes:
+                from .volumes import log_mounts  # most containers have none
+
+                log_mounts(engine, self.options, container_id)
             plan = self._prepare_plan(name, stdio is not None, size, with_launcher)
             plan = self._with_networks(plan)
             if self._published is None:
@@ -325,6 +329,7 @@ class Launching:
             if entry is not None:
                 journal.undo(entry)
                 journal.give_back(paths, container_id, entry)
+                sweep.log_unmounts(paths, self.record)
             journal.close(paths, container_id)
             journal.clear_live(paths, container_id)
         except (OSError, SandboxError):

@@ -123,6 +123,8 @@ def settle_locked(paths: Paths, container_id: str, *, is_stopped: bool = False) 
                 ),
             )
             _log_lost(paths, container_id, record, entry.started_ns)
+        if record is not None:
+            log_unmounts(paths, record)
         journal.close(paths, container_id)
     journal.clear_live(paths, container_id)
     if record is not None and record.auto_remove:
@@ -211,13 +213,21 @@ def remove_volumes(paths: Paths, record: ContainerRecord) -> None:
         remove_unused(paths, found)
 
 
-def volumes_of(record: ContainerRecord) -> list[str]:
-    """The volumes without a name in a container's document."""
+def log_unmounts(paths: Paths, record: ContainerRecord) -> None:
+    """Tell that its volumes are mounted no more."""
+    for name in volumes_of(record, anonymous=False):
+        events.append(
+            paths, "volume", "unmount", name, (("container", record.id), ("driver", "local"))
+        )
+
+
+def volumes_of(record: ContainerRecord, *, anonymous: bool = True) -> list[str]:
+    """The volumes in a container's document: those without a name, or all."""
     if "volume" not in record.options:
         return []
     from ..state.volumes import mounted_by  # most containers have no volume at all
 
-    return mounted_by(record.options, anonymous=True)
+    return mounted_by(record.options, anonymous=anonymous)
 
 
 def _was_made(paths: Paths, container_id: str) -> bool:

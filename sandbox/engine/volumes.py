@@ -351,6 +351,20 @@ def _make(paths: Paths, record: VolumeRecord, *, durable: bool) -> bool:
         return is_made
 
 
+def log_mounts(engine: Engine, options: RunOptions, container_id: str) -> None:
+    """Tell of each volume that a start mounts; that it is let go tells who settles the run."""
+    for mount in options.volume:
+        if mount.kind == "volume":
+            facts = (
+                ("container", container_id),
+                ("destination", mount.target),
+                ("driver", volumes.DRIVER),
+                ("propagation", ""),
+                ("read/write", "false" if mount.readonly else "true"),
+            )
+            events.append(engine.paths, "volume", "mount", mount.source, facts)
+
+
 def _log(paths: Paths, action: str, name: str) -> None:
     events.append(paths, "volume", action, name, (("driver", volumes.DRIVER),))
 

@@ -176,6 +176,31 @@ def test_volumes(busybox: Store) -> None:
     ]
 
 
+def test_volumes_of_a_run(busybox: Store) -> None:
+    run = ("run", "--name", "web", "-v", "data:/data", "-v", "two:/two:ro", "busybox", "true")
+    assert busybox.program(*run).returncode == 0
+    made = busybox.program("inspect", "-f", "{{.ID}}", "web").stdout.decode().strip()
+    busybox.program("run", "--name", "not", "-v", "data:/data", "busybox", "/no/such/program")
+
+    form = "{{.Type}} {{.Action}} {{.Actor.ID}} {{json .Actor.Attributes}}"
+    of_volumes = actions(busybox, form, "--filter", "type=volume")
+    order = actions(busybox, "{{.Type}} {{.Action}}")
+
+    driver = f'{{"container":"{made}","driver":"local"}}'
+    found = [line for line in of_volumes if made in line]
+    assert found == [
+        f'volume mount data {{"container":"{made}","destination":"/data","driver":"local",'
+        '"propagation":"","read/write":"true"}',
+        f'volume mount two {{"container":"{made}","destination":"/two","driver":"local",'
+        '"propagation":"","read/write":"false"}',
+        f"volume unmount data {driver}",
+        f"volume unmount two {driver}",
+    ]
+    assert order.index("volume mount") < order.index("container start")
+    assert order.index("container die") < order.index("volume unmount")
+    assert order.count("volume mount") == order.count("volume unmount") == 3
+
+
 def test_pruning(busybox: Store) -> None:
     busybox.program("create", "--name", "web", "busybox", "true")
     busybox.program("container", "prune", "-f")
