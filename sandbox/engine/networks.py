@@ -280,6 +280,12 @@ def listing(engine: Engine) -> tuple[list[Network], list[DamagedDocument]]:
     except (SandboxError, OSError):
         pass  # nobody can have one here
     found = [Network(engine, predefined(engine.paths, name)) for name in _PREDEFINED_DRIVERS]
+    found += _kept(engine, problems)
+    return sorted(found, key=lambda each: each.name), problems
+
+
+def _kept(engine: Engine, problems: list[DamagedDocument]) -> list[Network]:
+    found = []
     for name in networks.names(engine.paths):
         try:
             found.append(Network(engine, networks.read(engine.paths, name)))
@@ -287,7 +293,7 @@ def listing(engine: Engine) -> tuple[list[Network], list[DamagedDocument]]:
             continue
         except DamagedDocument as error:
             problems.append(error)
-    return sorted(found, key=lambda each: each.name), problems
+    return found
 
 
 def predefined(paths: Paths, name: str) -> NetworkRecord:
@@ -342,7 +348,9 @@ def find_document(engine: Engine, text: str) -> NetworkRecord:
 
 def prune(engine: Engine, is_wanted: Callable[[Network], bool]) -> tuple[str, ...]:
     """Remove the wanted networks that no container has, running or not; their names."""
-    found = [each for each in listing(engine)[0] if not each.is_predefined and is_wanted(each)]
+    # Only those that are there: who removes does not make the default one.
+    kept = sorted(_kept(engine, []), key=lambda each: each.name)
+    found = [each for each in kept if not each.is_predefined and is_wanted(each)]
     mentioned = mentions(engine.paths)
     removed = []
     for network in found:

@@ -144,6 +144,55 @@ def test_what_is_not_as_stated_is_refused(
     assert_nothing_is_kept(store)
 
 
+def described(content: bytes, kind: str) -> dict[str, object]:
+    return archives.descriptor(content, f"{archives.OCI}.{kind}")
+
+
+def with_manifest(parts: archives.Parts, **changes: object) -> bytes:
+    return json.dumps(json.loads(parts.manifest) | changes).encode()
+
+
+def test_documents_of_wrong_kinds_are_refused_in_one_line(
+    fake: registries.Fake, store: ImageStore, pulled: Callable[[], Pulled]
+) -> None:
+    deep = fake.parts.manifest
+    for _ in range(8):
+        kind = "manifest" if deep == fake.parts.manifest else "index"
+        inner = described(deep, f"{kind}.v1+json")
+        inner["platform"] = {"os": "linux", "architecture": "amd64"}
+        deep = json.dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": f"{archives.OCI}.index.v1+json",
+                "manifests": [inner],
+            }
+        ).encode()
+        fake.more[registries.digest(deep)] = deep
+    layers = json.loads(fake.parts.manifest)["layers"]
+    alien = [layers[0] | {"mediaType": "application/x-alien"}, *layers[1:]]
+    text = [layers[0] | {"size": "3"}, *layers[1:]]
+    few = b'{"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": []}}'
+    fake.more["config of few"] = few
+    cases = {
+        "nested deeper than": deep,
+        "unknown kind of layer: application/x-alien": with_manifest(fake.parts, layers=alien),
+        "is not an image": with_manifest(fake.parts, config=described(few, "artifact.v1+json")),
+        "length mismatch": with_manifest(fake.parts, config=described(few, "config.v1+json")),
+        "size": with_manifest(fake.parts, layers=text),
+        "digest": with_manifest(fake.parts, layers=[layers[0] | {"digest": "sha256:x"}]),
+        "names no image": b'{"schemaVersion":2,"mediaType":'
+        b'"application/vnd.oci.image.index.v1+json","manifests":[]}',
+    }
+    for said, manifest in cases.items():
+        fake.manifest = manifest
+
+        with pytest.raises(SandboxError, match=said) as raised:
+            pulled()
+
+        assert "\n" not in raised.value.message
+        assert_nothing_is_kept(store)
+
+
 def test_a_manifest_that_is_not_what_its_header_says_is_refused(
     fake: registries.Fake, store: ImageStore, pulled: Callable[[], Pulled]
 ) -> None:

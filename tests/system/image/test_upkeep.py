@@ -187,6 +187,20 @@ def test_shared_layers_are_shared_bytes(small: Store) -> None:
     assert out.splitlines()[1].endswith("(100%)")
 
 
+def test_a_prune_of_the_system_makes_no_network(store: Store) -> None:
+    before = set(os.listdir("/sys/class/net"))
+
+    ran(store, "system", "prune", "-f")
+
+    assert not (store.root / "networks" / "bridge").exists()
+    assert not {x for x in set(os.listdir("/sys/class/net")) - before if _is_ours(x, store)}
+
+
+def _is_ours(link: str, store: Store) -> bool:
+    documents = (store.root / "networks").glob("*/network.json")
+    return any(link.removeprefix("sb-") in document.read_text() for document in documents)
+
+
 def test_a_prune_of_the_system_takes_all_that_nothing_uses(busybox: Store, tmp_path: Path) -> None:
     (tmp_path / "small.tar").write_bytes(archives.small().oci_archive())
     ran(busybox, "load", "-i", str(tmp_path / "small.tar"))
