@@ -7,7 +7,7 @@ from ..monitor import protocol
 from ..record import replace
 from ..state import containers, networks
 from ..state.document import read_bytes
-from . import joining, journal, sweep
+from . import joining, journal, publishing, sweep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,6 +137,9 @@ def _leave_now(
 ) -> None:
     paths = engine.paths
     endpoint = networks.read_endpoint(paths, network.id, record.id)
+    if endpoint is not None:
+        # Before somebody else can have the addresses.
+        publishing.withdraw_from(paths, record.id, endpoint.addresses)
     if endpoint is not None and endpoint.link:
         joining.remove_links((endpoint.link,))
     joining.give_back(paths, record.id, ((network.id, "", network.name),))

@@ -194,6 +194,32 @@ def withdraw(paths: Paths, container_id: str) -> None:
     remove_file(path)
 
 
+def withdraw_from(paths: Paths, container_id: str, addresses: tuple[str, ...]) -> None:
+    """Take back what leads to these addresses, which a running container is about to lose."""
+    try:
+        data = read_bytes(_path(paths, container_id))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    table, found = _parsed(data)
+    lost = [
+        each
+        for each in found
+        if each.host_port and not each.is_relayed and each.address in addresses
+    ]
+    if lost and table:
+        from netns import ports
+
+        ports.withdraw(table, tuple(_mapping(each, container_id) for each in lost))
+        lines = data.decode("ascii", "replace").splitlines()
+        kept = [
+            line
+            for line in lines
+            if not (line.startswith("published ") and line.split(" ")[4] in addresses)
+        ]
+        lines_of_lost = sorted({f"exposed {each.port} {each.protocol}" for each in lost})
+        _write(paths, container_id, [*kept, *lines_of_lost])
+
+
 def ports_of(paths: Paths, container_id: str) -> tuple[Port, ...]:
     """The ports of a running container, sorted; none of one that does not run."""
     try:

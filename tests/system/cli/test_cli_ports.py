@@ -389,3 +389,19 @@ def test_without_nftables_ports_are_relayed_and_networks_are_islands(host: Host)
     host.has_nftables = True
     host.run("web", "-p", "8080:80")
     host.did("rm", "-f", "web")
+
+
+def test_a_network_that_is_left_takes_its_ports_along(host: Host) -> None:
+    """The address is somebody else's soon, and the port led there."""
+    host.did("network", "create", "one")
+    host.run("web", "-p", "8080:80", "--expose", "81")
+
+    host.did("network", "connect", "one", "web")
+    host.did("network", "disconnect", "bridge", "web")
+
+    assert host.published() == 0
+    assert host.did("port", "web") == ""
+    assert host.did("ps", "--format", "{{.Ports}}") == "80-81/tcp\n"
+    assert refused(host.outside, HOST4, 8080)
+    host.did("rm", "-f", "web")
+    host.did("network", "rm", "one")
