@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import os
 
-from ..errors import Conflict, HostLacks, NetworkNotFound, UsageError
-from ..record import Record
+from ..errors import Conflict, HostLacks, NetworkNotFound, SandboxError, UsageError
+from ..record import Record, replace
 from ..runtime.launch import Plumbing
 from ..state import events, lock, networks
 from ..state.containers import Membership
@@ -293,6 +293,22 @@ def give_back(paths: Paths, container_id: str, places: Iterable[Place]) -> None:
             store.rebuild(_owners(paths, network_id))
         if was_there:
             _log(paths, "disconnect", container_id, network_id, name)
+
+
+def rename(paths: Paths, record: ContainerRecord, old: str) -> None:
+    """Let the others find a running container by its new name, and not by the old one.
+
+    Not on the default network, whose files under /etc have the name until the next start.
+    """
+    for membership in memberships_of(record):
+        try:
+            network = networks.read(paths, membership.network)
+        except SandboxError:
+            continue
+        endpoint = networks.read_endpoint(paths, network.id, record.id)
+        if endpoint is not None and network.name != networks.DEFAULT:
+            names = tuple(record.name if name == old else name for name in endpoint.names)
+            networks.write_endpoint(paths, network.id, replace(endpoint, names=names))
 
 
 def _index(paths: Paths, record: NetworkRecord) -> int:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from ..errors import ContainerNotFound, HostLacks, UsageError, WrongStatus
 from ..record import replace
 from ..state import containers, events, names
-from . import journal, sweep
+from . import joining, journal, sweep
 from .options import check_container_name
 from .status import EXITED, PAUSED, RESTARTING, RUNNING
 
@@ -101,6 +101,7 @@ def rename(container: Container, name: str) -> ContainerRecord:
             names.release(paths, name, container_id)
             raise
         names.release(paths, record.name, container_id)
+        joining.rename(paths, renamed, record.name)
         events.of_container(paths, renamed, "rename", ("oldName", f"/{record.name}"))
     return renamed
 

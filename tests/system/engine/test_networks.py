@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import requires
 from conftest import program_path
 from kit.enginehosts import Wired, becomes
@@ -245,6 +246,7 @@ def test_killed_monitor_leaves_nothing_after_the_next_command(wired: Wired) -> N
     assert becomes(lambda: wired.links() == [])
 
 
+@pytest.mark.timeout(120 + KILLS)
 def test_runs_killed_at_any_moment_leave_nothing(wired: Wired) -> None:
     chance = random.Random(20)
     wired.said("run", "--rm", "--network", "bridge", "busybox", "true")
@@ -270,6 +272,7 @@ def test_runs_killed_at_any_moment_leave_nothing(wired: Wired) -> None:
     assert becomes(lambda: wired.links() == [])
 
 
+@pytest.mark.timeout(120 + RUNS)
 def test_many_runs_at_once_leave_nothing(wired: Wired) -> None:
     wired.said("run", "--rm", "--network", "bridge", "busybox", "true")
 
