@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 DEFAULT_STOP_TIMEOUT_S = 10.0
 
+_GOING_S = 5.0  # for a monitor that has told of the end, to take everything back
+_GONE_S = 0.1  # and then to end
+
 
 class Container:
     """A container of one engine.  Making this object reads one document and asks nothing else."""
@@ -236,10 +239,18 @@ class Container:
         while lock.is_held(f"{live}/alive"):
             try:
                 with client.connect(live) as control:
-                    return control.wait()
+                    record = control.wait()
+                    control.wait_gone(_GOING_S)
             except MonitorLost:
                 # Ended in between, or not listening yet.
                 time.sleep(0.002)
+                continue
+            # It has told of the end, and holds its lock for a moment more.  Another start, by
+            # somebody else, would hold it for longer.
+            deadline = time.monotonic() + _GONE_S
+            while lock.is_held(f"{live}/alive") and time.monotonic() < deadline:
+                time.sleep(0.0005)
+            return record
         return self.last_exit()
 
     def last_exit(self) -> ExitRecord:

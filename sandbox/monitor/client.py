@@ -371,6 +371,15 @@ class Control:
                 return None
         return self._record
 
+    def wait_gone(self, timeout_s: float) -> None:
+        """Wait until the monitor lets go of the connection: all that it does after is to end."""
+        deadline = _deadline(timeout_s)
+        try:
+            while _receive(_open(self._socket), deadline) is not None:
+                pass
+        except TimeoutError:
+            pass
+
     def close(self) -> None:
         """Close the connection; the second call does nothing."""
         sock, self._socket = self._socket, None

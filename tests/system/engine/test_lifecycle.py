@@ -179,3 +179,15 @@ def test_a_container_that_was_started_meanwhile_is_not_removed(
         container.remove()
 
     assert container.status().word == "running"
+
+
+def test_who_has_waited_for_a_container_can_remove_it_at_once(busybox: Store) -> None:
+    engine = sandbox.Engine()
+
+    for _ in range(40):
+        container = engine.create("busybox", ["true"])
+        container.start().close()
+        container.wait()
+        container.remove()
+
+    assert engine.containers(all=True) == ()
