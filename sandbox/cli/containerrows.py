@@ -46,7 +46,8 @@ def default_rows(
 ) -> list[tuple[str, ...]]:
     """The table that is printed when no format is asked for, as `ContainerView` has its cells.
 
-    ``health_of`` an id is asked of those that are checked, ``ports_of`` it of those that run.
+    ``health_of`` an id is asked of those that are checked, ``ports_of`` it of those
+    that may publish any.
     """
     rows = [tuple(HEADINGS[name] for name in COLUMNS)]
     now_ns = time.time_ns()
@@ -71,7 +72,7 @@ def default_rows(
                 command,
                 _age(ages, now_ns, each.created_ns),
                 status_text(each, health_of(each.id) if is_checked else "", now_ns, ages),
-                _ports(ports_of(each.id)) if each.is_live else "",
+                _ports(ports_of(each.id)) if each.may_publish else "",
                 each.name,
             )
         )

@@ -42,15 +42,15 @@ if TYPE_CHECKING:
     # A status in five words: `Summary` has their names.
     End: TypeAlias = tuple[str, int, int, int | None, int | None]
     # Inode and time of the run folder; what is told there, None when there is nothing yet;
-    # whether health is checked.
-    Live: TypeAlias = tuple[int, int, End | None, bool]
+    # whether health is checked; whether ports are published.
+    Live: TypeAlias = tuple[int, int, End | None, bool, bool]
     # Name, time, image and command; whether it removes itself and was made to run; its end, None
     # when that has to be asked for; the freezers of its journal; what its run folder told.
     Entry: TypeAlias = tuple[
         Key, str, int, str, tuple[str, ...], bool, bool, End | None, Freezers, Live | None
     ]
 
-_FORMAT = 2
+_FORMAT = 3
 _KEY: Final = 0
 _NAME: Final = 1
 _CREATED: Final = 2
@@ -73,13 +73,21 @@ class Summary:
     is asked for.
     """
 
-    __slots__ = ("_end", "_entry", "id", "is_checked")
+    __slots__ = ("_end", "_entry", "id", "is_checked", "may_publish")
 
-    def __init__(self, id: str, entry: Entry, end: End, is_checked: bool) -> None:  # noqa: A002
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - what it is called everywhere
+        entry: Entry,
+        end: End,
+        is_checked: bool,
+        may_publish: bool,
+    ) -> None:
         self.id = id
         self._entry = entry
         self._end = end
         self.is_checked = is_checked
+        self.may_publish = may_publish  # ports: whoever shows them asks
 
     def __repr__(self) -> str:
         return f"Summary(id={self.id!r}, name={self.name!r}, word={self.word!r})"
@@ -129,11 +137,6 @@ class Summary:
         """What ended its last run."""
         return self._end[4]
 
-    @property
-    def is_live(self) -> bool:
-        """Whether it has a monitor."""
-        return self.word in statuses.LIVE
-
 
 def summaries(paths: Paths, *, all: bool) -> list[Summary]:  # noqa: A002 - docker's word
     """The running containers, or all, newest first; what the dead left is taken back."""
@@ -149,29 +152,30 @@ def summaries(paths: Paths, *, all: bool) -> list[Summary]:  # noqa: A002 - dock
     rows = []
     for container_id, entry in book.entries.items():
         end = entry[_END]
-        is_checked = False
+        is_checked = may_publish = False
         if end is None or container_id in running:
-            end, is_checked = _look_closely(paths, container_id, entry, running.get(container_id))
+            live = running.get(container_id)
+            end, is_checked, may_publish = _look_closely(paths, container_id, entry, live)
         if all or end[0] in statuses.LIVE:
-            rows.append(Summary(container_id, entry, end, is_checked))
+            rows.append(Summary(container_id, entry, end, is_checked, may_publish))
     rows.sort(key=_created, reverse=True)
     return rows
 
 
 def _look_closely(
     paths: Paths, container_id: str, entry: Entry, live: Live | None
-) -> tuple[End, bool]:
-    """The status of one that runs, or had no end when it was read; whether health is checked."""
+) -> tuple[End, bool, bool]:
+    """The status of one that runs, or had no end when it was read; the two things to be asked."""
     end = None if live is None else live[2]
     if live is None or end is None:
         found = statuses.status_of(paths, container_id)
-        return _end_of(found), found.is_checked
+        return _end_of(found), found.is_checked, found.is_live
     # Just seen alive: nobody asks again.
     if end[0] == statuses.RUNNING and statuses.is_frozen(
         entry[_FREEZERS] or journal.freezers(paths, container_id)
     ):
         end = (statuses.PAUSED, *end[1:])
-    return end, live[3]
+    return end, live[3], live[4]
 
 
 def _created(row: Summary) -> int:
@@ -245,6 +249,7 @@ class _Book:
                     around.st_mtime_ns,
                     None if started is None else _end_of(started),
                     started is not None and started.is_checked,
+                    os.path.exists(f"{folder}/ports"),
                 )
             self.running[container_id] = live
 

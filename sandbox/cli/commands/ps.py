@@ -5,6 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ...engine.container import Container
+    from ...engine.publishing import Port
     from ..main import Call
 
 
@@ -60,8 +61,11 @@ def _quickly(call: Call) -> int:
         checked = call.engine.container(container_id).health()
         return "" if checked is None else checked.status
 
+    def ports_of(container_id: str) -> tuple[Port, ...]:
+        return call.engine.ports_of(container_id)
+
     truncated = not options.get("no_trunc")
-    rows = containerrows.default_rows(found, health_of, call.engine.ports_of, truncated=truncated)
+    rows = containerrows.default_rows(found, health_of, ports_of, truncated=truncated)
     write(output.table(rows))
     return 0
 

@@ -96,7 +96,7 @@ def test_the_table_is_the_one_that_the_documents_give(
 
     for truncated in (True, False):
         rows = containerrows.default_rows(
-            engine.summaries(all=True), health_of, truncated=truncated
+            engine.summaries(all=True), health_of, engine.ports_of, truncated=truncated
         )
 
         views = [
