@@ -70,7 +70,7 @@ def select(
     """The networks that pass every filter, by name, and what cannot be read."""
     from ..engine.networks import listing, mentions
 
-    found, problems = listing(engine)
+    found, problems = listing(engine, makes_default=True)
     if "name" in filters:
         found = [each for each in found if any(matches(p, each.name) for p in filters["name"])]
     if "id" in filters:

@@ -270,15 +270,21 @@ def find(engine: Engine, text: str) -> NetworkRecord:
     return networks.find(engine.paths, text)
 
 
-def listing(engine: Engine) -> tuple[list[Network], list[DamagedDocument]]:
-    """All networks by name, and what is wrong with those that cannot be read."""
+def listing(
+    engine: Engine, *, makes_default: bool = False
+) -> tuple[list[Network], list[DamagedDocument]]:
+    """All networks by name, and what is wrong with those that cannot be read.
+
+    The default one is there when somebody has used it, or with ``makes_default``.
+    """
     problems: list[DamagedDocument] = []
-    try:
-        default(engine)
-    except DamagedDocument:
-        pass  # said below
-    except (SandboxError, OSError):
-        pass  # nobody can have one here
+    if makes_default:
+        try:
+            default(engine)
+        except DamagedDocument:
+            pass  # said below
+        except (SandboxError, OSError):
+            pass  # nobody can have one here
     found = [Network(engine, predefined(engine.paths, name)) for name in _PREDEFINED_DRIVERS]
     found += _kept(engine, problems)
     return sorted(found, key=lambda each: each.name), problems

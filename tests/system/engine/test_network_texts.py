@@ -7,6 +7,8 @@ import re
 import requires
 from kit.enginehosts import Wired
 
+from netns import Netlink
+
 pytestmark = [requires.root, requires.overlay, requires.program("nft")]
 
 ID = "<id>"
@@ -81,3 +83,13 @@ def test_events_tell_of_networks_and_who_is_on_them(wired: Wired) -> None:
 
 def said(text: str) -> str:
     return re.sub(r"\b[0-9a-f]{64}\b", ID, text)
+
+
+def test_nothing_is_made_of_networks_by_who_only_looks_or_removes(wired: Wired) -> None:
+    wired.said("system", "prune", "-f")
+    wired.said("__complete", "network", "inspect", "")
+    wired.refused("inspect", "nosuch")
+    wired.said("run", "--rm", "--network", "none", "busybox", "true")
+
+    with Netlink.open(wired.host) as netlink:
+        assert [link.name for link in netlink.links()] == ["lo"]
