@@ -205,7 +205,7 @@ def test_bash_completes_commands_flags_and_names(busybox: Store) -> None:
 
     assert done.stdout.decode().splitlines() == [
         "restart",
-        "--network",
+        "--network --network-alias",
         "host none",
         "job",
         "busybox:latest",
