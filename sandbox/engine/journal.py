@@ -101,24 +101,23 @@ def read(paths: Paths, container_id: str) -> Journal | None:
 def freezers(paths: Paths, container_id: str) -> Freezers:
     """The files that say whether a run's groups are frozen, and what they say then.
 
-    Those of the v2 tree where there is one, as `cgroups` freezes.
+    Those of both trees: `cgroups` freezes by v2 where it can, others may by v1.
     """
     # Asked of every running container by a list: without a record for each group.
     try:
         text = read_bytes(_path(paths, container_id)).decode("utf-8", "surrogateescape")
     except (FileNotFoundError, NotADirectoryError):
         return ()
-    unified: list[tuple[str, bytes]] = []
-    legacy: list[tuple[str, bytes]] = []
+    found: list[tuple[str, bytes]] = []
     for line in text.splitlines():
         word, version, controllers, path = (*line.split(" ", 3), "", "", "")[:4]
         if word != "group" or "/sandbox-" not in path:
             continue
         if version == "2":
-            unified.append((f"{path}/cgroup.freeze", b"1"))
+            found.append((f"{path}/cgroup.freeze", b"1"))
         elif "freezer" in controllers.split(","):
-            legacy.append((f"{path}/freezer.state", b"FROZEN"))
-    return tuple(unified or legacy)
+            found.append((f"{path}/freezer.state", b"FROZEN"))
+    return tuple(found)
 
 
 def undo(journal: Journal) -> None:
