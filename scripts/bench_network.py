@@ -110,7 +110,11 @@ def measure(folder: Path, program: str, runs: int, race: Race, report: Report) -
                 continue
             engines.append(engine)
         starts = {f"{each.name} run, bridge": each.start for each in engines}
-        rows = report(race(starts, runs), "sandbox run, bridge", {"docker run, bridge": 1 / 4})
+        rows = report(
+            race(starts, runs),
+            "sandbox run, bridge",
+            {"docker run, bridge": 1 / 8, "podman run, bridge": 1 / 8},
+        )
         found = throughputs(engines)
     rows["throughput"] = found
     for way, by_engine in found.items():
