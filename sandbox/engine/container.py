@@ -12,6 +12,7 @@ import time
 from ..errors import ContainerNotFound, MonitorLost, UsageError, WrongStatus
 from ..monitor import client, exitrecord
 from ..state import events, lock
+from ..state.containers import is_network
 from ..state.document import read_bytes, remove_file, replace_bytes
 from . import journal, sweep
 from .result import Enforced
@@ -761,9 +762,9 @@ class Attachment:
 
 
 def has_networks(record: ContainerRecord) -> bool:
-    """Whether it is started on a network that this engine keeps."""
-    network = record.options.get("network")
-    return isinstance(network, str) and network != "host" and not network.startswith("container:")
+    """Whether it is started on networks that this engine keeps."""
+    mode = record.options.get("network")
+    return isinstance(mode, str) and is_network(mode)
 
 
 def layer_bytes(folder: str) -> int:

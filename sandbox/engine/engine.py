@@ -163,14 +163,13 @@ class Engine:
             from .volumes import resolve
 
             options = resolve(self, options, root.config)
-        if options.network not in ("none", "host"):
+        if containers.is_network(options.network):
             # A default network that is not there yet is made; an id becomes a name.
-            from .joining import has_networks, resolve_name
+            from .joining import resolve_name
 
-            if has_networks(options.network):
-                name = resolve_name(self, options.network)
-                if name != options.network:
-                    options = replace(options, network=name)
+            name = resolve_name(self, options.network)
+            if name != options.network:
+                options = replace(options, network=name)
         container_id = containers.new_id()
         record = containers.ContainerRecord(
             id=container_id,

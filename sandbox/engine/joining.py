@@ -17,13 +17,11 @@ from ..errors import Conflict, HostLacks, NetworkNotFound, SandboxError, UsageEr
 from ..record import Record, replace
 from ..runtime.launch import Plumbing
 from ..state import events, lock, networks
-from ..state.containers import Membership
+from ..state.containers import Membership, is_network
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from netns import Endpoint
 
     from ..jsontext import Json
     from ..paths import Paths
@@ -47,18 +45,13 @@ class Joined(Record):
     plumbing: Plumbing
 
 
-def has_networks(network: str) -> bool:
-    """Whether a ``--network`` is a network, and not ``none``, ``host`` or another container's."""
-    return network not in ("none", "host") and not network.startswith("container:")
-
-
 def memberships_of(record: ContainerRecord) -> tuple[Membership, ...]:
     """The networks that a container joins when it starts."""
     if record.networks is not None:
         return record.networks
     options = record.options
     network = _word(options, "network") or "none"
-    if not has_networks(network):
+    if not is_network(network):
         return ()
     aliases = options.get("network_alias")
     return (
@@ -234,7 +227,7 @@ def plumbing_of(
         if is_ipv6 not in ways:
             ways.add(is_ipv6)
             routes.append(Route(destination="default", gateway=subnet.gateway, link=name))
-    endpoint: Endpoint = Endpoint(
+    endpoint = Endpoint(
         link=link,
         name=name,
         addresses=addresses,
@@ -315,18 +308,18 @@ def _index(paths: Paths, record: NetworkRecord) -> int:
     """The index of the network's bridge; 0 when it is not up, or the rules do not know it."""
     from netns import NetnsError, packed
 
-    bridge, index = record.bridge, 0
-    question = packed.link_in_set(record.table, "bridges", bridge)
+    bridge = record.bridge
     index = packed.index_if_up(bridge)
     if not index:
         return 0
+    question = packed.link_in_set(record.table, "bridges", bridge)
     try:
         with packed.Wire(protocol=packed.NETLINK_NETFILTER) as wire:
             wire.ask(bridge, f"look into table {record.table}", question)
     except (NetnsError, OSError):
         from netns import nat
 
-        if index and networks.is_island(paths, record.id) and nat.forwards_nothing(bridge):
+        if networks.is_island(paths, record.id) and nat.forwards_nothing(bridge):
             return index
         return 0  # making it says what is wrong
     return index
@@ -396,10 +389,17 @@ def sweep_networks(paths: Paths) -> None:
         found = os.listdir(f"{paths.run}/networks")
     except FileNotFoundError:
         return
+    names: dict[str, str] = {}
+    for name in networks.names(paths):
+        try:
+            names[networks.read(paths, name).id] = name
+        except SandboxError:
+            continue
     for network_id in found:
         for container_id in networks.endpoints(paths, network_id):
             if not os.path.isdir(paths.container(container_id)):
-                give_back(paths, container_id, ((network_id, "", ""),))
+                place = (network_id, "", names.get(network_id, ""))
+                give_back(paths, container_id, (place,))
 
 
 def check(paths: Paths, record: ContainerRecord) -> None:

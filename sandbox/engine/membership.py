@@ -80,7 +80,7 @@ def _check_kind(container: Container, network: NetworkRecord) -> None:
             "container cannot be connected to multiple networks with one of the networks in "
             "private (none) mode"
         )
-    if not joining.has_networks(mode):
+    if not containers.is_network(mode):
         raise UsageError(
             "container sharing network namespace with another container or host cannot be "
             "connected to any other network"

@@ -231,7 +231,11 @@ def create(
         try:
             ensure(engine.paths, record)
         except BaseException:
-            _discard(engine.paths, record)
+            try:
+                _discard(engine.paths, record)
+            except SandboxError:
+                # Something of it may be there, and its document says what.
+                pass
             raise
     _log(engine.paths, "create", record)
     return Network(engine, record)
@@ -323,7 +327,7 @@ def predefined(paths: Paths, name: str) -> NetworkRecord:
 
 def remove(engine: Engine, text: str) -> str:
     """Remove a network; its name.  `NetworkNotFound`, `ObjectInUse`."""
-    record = find_document(engine, text)
+    record = find(engine, text)
     paths, name = engine.paths, record.name
     if name in networks.PREDEFINED:
         raise UsageError(f"{name} is a pre-defined network and cannot be removed")
@@ -342,14 +346,6 @@ def remove(engine: Engine, text: str) -> str:
         _discard(paths, record)
     _log(paths, "destroy", record)
     return name
-
-
-def find_document(engine: Engine, text: str) -> NetworkRecord:
-    """The same as `find`; one whose document is damaged can be removed by its name."""
-    try:
-        return find(engine, text)
-    except DamagedDocument as error:
-        raise DamagedDocument(what=error.what, problem=error.problem) from error
 
 
 def prune(engine: Engine, is_wanted: Callable[[Network], bool]) -> tuple[str, ...]:

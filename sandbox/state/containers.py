@@ -155,6 +155,11 @@ def ids(paths: Paths) -> list[str]:
         return []
 
 
+def is_network(mode: str) -> bool:
+    """Whether a ``--network`` is a network, and not ``none``, ``host`` or another container's."""
+    return mode not in ("none", "host") and not mode.startswith("container:")
+
+
 def is_id(text: str) -> bool:
     """A full container id."""
     return len(text) == 64 and not text.strip("0123456789abcdef")
